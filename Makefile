@@ -1,0 +1,74 @@
+# One command each: make demo, make test. Everything happens in an environment of its own (VENV).
+PYTHON ?= python3
+VENV ?= .venv
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+BUILD_FILES := pyproject.toml hatch_build.py $(wildcard dispatcharr/face/*.c)
+INSTALLED := $(VENV)/.installed
+INSTALLED_DEV := $(VENV)/.installed-dev
+ASV := cd asv_benchmarks && $(abspath $(BIN))/asv
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-all lint style types layers format docs bench clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+demo: $(INSTALLED) ## run three NumPy programs with and without dispatcharr, and compare
+	$(BIN)/python examples/compare.py hillshade tonemap black_scholes --explain
+
+test: $(INSTALLED) ## the tests that every change must pass; about a minute
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-all: $(INSTALLED) ## the slow tests too
+	$(BIN)/python -m pytest -m "not gpu"
+
+lint: style types layers ## style, types and layers
+
+style: $(INSTALLED_DEV) ## ruff: rules and format
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(INSTALLED_DEV) ## mypy --strict
+	$(BIN)/mypy
+
+layers: $(INSTALLED_DEV) ## imports between the parts of the package
+	$(BIN)/lint-imports
+
+format: $(INSTALLED_DEV) ## put the code into the project's format
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+docs: $(INSTALLED_DEV) ## build the documentation into docs/_build/html
+	$(BIN)/sphinx-build -W --keep-going -q -E -b html -d docs/_build/doctrees docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+bench: $(INSTALLED_DEV) ## run each benchmark once and publish into asv_benchmarks/html
+	$(ASV) machine --yes >/dev/null
+	$(ASV) run --python=same --quick --show-stderr --set-commit-hash "$$(git rev-parse HEAD)"
+	$(ASV) publish
+
+clean: ## remove the environment and everything that was built
+	rm -rf $(VENV) build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf asv_benchmarks/env asv_benchmarks/html asv_benchmarks/results
+	rm -f dispatcharr/face/*.so
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null 2>&1 || { \
+	  echo "make: no $(PYTHON) on PATH; install Python 3.11 or newer, or say: make PYTHON=/path/to/python"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "make: dispatcharr needs Python 3.11 or newer and $(PYTHON) is $$($(PYTHON) -V 2>&1); say e.g.: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "make: $(PYTHON) lacks its venv module; install it (Debian, Ubuntu: apt install python3-venv)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(INSTALLED): $(BUILD_FILES) | $(BIN)/python
+	$(PIP) -e '.[test,examples]'
+	@touch $@
+
+$(INSTALLED_DEV): $(BUILD_FILES) | $(BIN)/python
+	$(PIP) -e '.[dev]'
+	@touch $@ $(INSTALLED)

@@ -1,0 +1,1 @@
+"""Benchmarks whose subject is the decision (regret, overhead, crossovers) and the kernels."""

@@ -1,0 +1,86 @@
+"""NumPy that runs where it is fastest.
+
+``import dispatcharr as np`` gives every name of NumPy. Elementwise operations and reductions on large arrays are
+fused with their neighbours and routed by a measured cost model to one thread or many; the rest is NumPy.
+``np.explain(x)`` says what was chosen, and why.
+"""
+
+from __future__ import annotations
+
+import types as _types
+from typing import Any as _Any
+
+import numpy as _numpy
+
+from dispatcharr._errors import (
+    BackendUnavailableError,
+    DispatcharrError,
+    FallbackError,
+    FallbackWarning,
+    OptionError,
+    ProfileWarning,
+    VerificationWarning,
+)
+from dispatcharr._version import __version__
+from dispatcharr.face import context as _context
+from dispatcharr.face import mirror as _mirror
+from dispatcharr.face.context import (
+    calibrate,
+    dispatch_options,
+    evaluate,
+    explain,
+    record_dispatch,
+    set_backend,
+    use_backend,
+)
+from dispatcharr.face.ndarray import ndarray
+
+_ADDED = (
+    "BackendUnavailableError",
+    "DispatcharrError",
+    "FallbackError",
+    "FallbackWarning",
+    "OptionError",
+    "ProfileWarning",
+    "VerificationWarning",
+    "calibrate",
+    "dispatch_options",
+    "evaluate",
+    "explain",
+    "record_dispatch",
+    "set_backend",
+    "use_backend",
+)
+
+__all__ = sorted({*_numpy.__all__, *_ADDED})  # noqa: PLE0605 - derived from NumPy's
+
+for _name, _value in _mirror.PLANNED.items():
+    globals()[_name] = _value
+for _name in _numpy.__all__:
+    if _name not in globals():
+        _made = getattr(_numpy, _name)
+        if not isinstance(_made, _types.ModuleType):
+            globals()[_name] = _mirror.mirrored(_name, _made, "numpy")
+_mirror.install()
+_context.follow_process_options()
+
+
+def __getattr__(name: str) -> _Any:
+    """Give what is not in ``numpy.__all__``: submodules, and names that NumPy hides or warns of."""
+    if name.startswith("__"):
+        raise AttributeError(f"module 'dispatcharr' has no attribute {name!r}")
+    try:
+        value = getattr(_numpy, name)
+    except AttributeError as error:
+        message = str(error).replace("module 'numpy'", "module 'dispatcharr'")
+        raise AttributeError(message) from None
+    made = _mirror.mirrored(name, value, "numpy")
+    globals()[name] = made
+    return made
+
+
+def __dir__() -> list[str]:
+    return sorted({*dir(_numpy), *globals()})
+
+
+del _name, _value, _made

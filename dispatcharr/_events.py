@@ -1,0 +1,96 @@
+"""The event stream: what happened, told to whoever listens.
+
+Producers call :func:`emit` with an immutable record; listeners are scoped like options (per thread and
+per async task) or belong to the process. When nobody listens, an event costs one test. Records are data;
+text, JSON and HTML are made of them in ``explain``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = [
+    "DirectRecord",
+    "FallbackRecord",
+    "KernelRecord",
+    "add_process_listener",
+    "emit",
+    "listened",
+    "listening",
+    "remove_process_listener",
+]
+
+Listener = Callable[[Any], None]
+
+_scoped: ContextVar[tuple[Listener, ...]] = ContextVar("dispatcharr_listeners", default=())
+_process: list[Listener] = []
+
+
+def listened() -> bool:
+    """Return whether anybody would hear an event emitted here."""
+    return bool(_process) or bool(_scoped.get())
+
+
+def emit(record: Any) -> None:
+    """Tell every listener in force here."""
+    for listener in _process:
+        listener(record)
+    for listener in _scoped.get():
+        listener(record)
+
+
+@contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """Hear the events of this thread or async task inside the ``with`` block."""
+    token = _scoped.set((*_scoped.get(), listener))
+    try:
+        yield
+    finally:
+        _scoped.reset(token)
+
+
+def add_process_listener(listener: Listener) -> None:
+    """Hear the events of every thread from now on."""
+    _process.append(listener)
+
+
+def remove_process_listener(listener: Listener) -> None:
+    """Stop what :func:`add_process_listener` began."""
+    _process.remove(listener)
+
+
+@dataclass(frozen=True, slots=True)
+class KernelRecord:
+    """One kernel that ran: the region, its decision, and the seconds it took.
+
+    ``fp_errors`` are the floating-point errors it met; ``verified`` is None when it was not checked against
+    NumPy.
+    """
+
+    region: Any
+    work: Any
+    decision: Any
+    seconds: float
+    fp_errors: frozenset[tuple[str, str]] = frozenset()
+    verified: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FallbackRecord:
+    """One operation left to NumPy, with the reason and the seconds it took."""
+
+    name: str
+    reason: str
+    seconds: float
+    nbytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DirectRecord:
+    """One operation too small to be planned, which ran as plain NumPy."""
+
+    name: str

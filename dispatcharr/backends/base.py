@@ -1,0 +1,166 @@
+"""What a backend is, and what it may know of the machine.
+
+A backend is one module of this folder, or one entry point of the group ``dispatcharr.backends``,
+that offers an object with the members of :class:`Backend`. It receives regions and buffers; it knows
+nothing of arrays, nodes or prices. Refusals are sentences, because ``explain`` prints them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy
+
+from dispatcharr.plan.region import Region
+
+__all__ = ["Backend", "Profile", "Rates", "host_rates"]
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Measured constants of one machine. Seconds, bytes and bytes per second throughout.
+
+    Attributes
+    ----------
+    source : str
+        ``"defaults"`` (shipped) or ``"calibrated"`` (measured here).
+    machine : mapping
+        What the figures are bound to: CPU, cores, NumPy, Python and dispatcharr versions.
+    threads : int
+        Threads that the figures for all threads were measured with.
+    cache_bytes : mapping
+        ``{"L1": ..., "L2": ..., "L3": ...}`` sizes as seen by one thread.
+    bandwidth : mapping
+        ``{"serial": {"L1": ..., "L2": ..., "L3": ..., "memory": ...}, "threads": {...}}``:
+        bytes read plus written per second.
+    fault : mapping
+        Seconds per byte to touch freshly allocated memory, for ``"serial"`` and ``"threads"``.
+    op : mapping
+        ``{cost class: {dtype character: seconds per element}}``, operands in cache, one thread.
+    overhead : mapping
+        Fixed seconds: ``"record"`` (one deferred operation), ``"plan"`` (evaluation of a planned
+        kernel), ``"call"`` (one NumPy call on a block), ``"wake"`` (until helpers are at work),
+        ``"queue"`` (what a call takes longer while all threads make calls: they wait for the
+        interpreter's lock).
+    block_bytes : int
+        Bytes of one operand's block in the ``blocks`` engine.
+    correction : mapping
+        ``{backend: {kernel class: ratio}}``, learned measured-to-predicted ratios.
+    path : str or None
+        File that it came from.
+    """
+
+    source: str
+    machine: Mapping[str, Any]
+    threads: int
+    cache_bytes: Mapping[str, int]
+    bandwidth: Mapping[str, Mapping[str, float]]
+    fault: Mapping[str, float]
+    op: Mapping[str, Mapping[str, float]]
+    overhead: Mapping[str, float]
+    block_bytes: int
+    correction: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """A backend's speeds, as the price sees them.
+
+    Attributes
+    ----------
+    overhead : float
+        Seconds per kernel, whatever its size.
+    wake : float
+        Seconds to start and join helpers; charged when the kernel has more than one chunk.
+    call : float
+        Seconds per instruction and block.
+    block_bytes : int
+        Bytes of one operand's block; 0 when the backend does not work by blocks.
+    parallel : float
+        How many times faster than one thread arithmetic runs.
+    cache_bytes, bandwidth : mapping
+        Level sizes and bytes per second by level name, ``"memory"`` last.
+    fault : float
+        Seconds per byte of freshly allocated output.
+    op : mapping
+        ``{cost class: {dtype character: seconds per element}}`` on one lane.
+    transfer : float
+        Bytes per second from the host to the backend's place; ``inf`` when it is the host.
+    compile : float
+        Seconds to build a kernel that has not been built yet.
+    launch : float
+        Seconds per launch on a device.
+    """
+
+    overhead: float
+    wake: float
+    call: float
+    block_bytes: int
+    parallel: float
+    cache_bytes: Mapping[str, int]
+    bandwidth: Mapping[str, float]
+    fault: float
+    op: Mapping[str, Mapping[str, float]]
+    transfer: float = float("inf")
+    compile: float = 0.0
+    launch: float = 0.0
+
+
+def host_rates(profile: Profile, crew: str) -> Rates:
+    """Return the host's speeds with one thread or with all, as ``profile`` measured them.
+
+    Parameters
+    ----------
+    profile : Profile
+        The machine.
+    crew : {"serial", "threads"}
+        Which of the profile's columns.
+    """
+    alone, crewed = profile.bandwidth["serial"], profile.bandwidth[crew]
+    # In-cache traffic scales as arithmetic does: neither leaves the core. Hyperthreads, clocks and
+    # the stolen time of a virtual machine are in it.
+    gain = min(max(crewed["L2"] / alone["L2"], 1.0), float(profile.threads))
+    return Rates(
+        overhead=profile.overhead["plan"],
+        wake=0.0 if crew == "serial" else profile.overhead["wake"],
+        call=profile.overhead["call"] + (0.0 if crew == "serial" else profile.overhead["queue"]),
+        block_bytes=profile.block_bytes,
+        parallel=1.0 if crew == "serial" else gain,
+        cache_bytes=profile.cache_bytes,
+        bandwidth=crewed,
+        fault=profile.fault[crew],
+        op=profile.op,
+    )
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """A place that runs kernels."""
+
+    name: str
+    place: str
+
+    def available(self) -> str | None:
+        """Return None when it can run here, else the reason why not, as a sentence."""
+
+    def supports(self, region: Region) -> str | None:
+        """Return None when it can run ``region``, else the reason why not, as a sentence."""
+
+    def rates(self, profile: Profile) -> Rates:
+        """Return this backend's speeds on the machine that ``profile`` describes."""
+
+    def run(
+        self,
+        region: Region,
+        inputs: Sequence[numpy.ndarray],
+        outputs: Sequence[numpy.ndarray],
+        threads: int | None = None,
+    ) -> frozenset[tuple[str, str]]:
+        """Run ``region``: read ``inputs``, fill ``outputs``, both in the region's order.
+
+        Returns the floating-point errors met, as ``(kind, operation)`` in NumPy's words:
+        ``("divide by zero", "log")``.
+        """

@@ -1,0 +1,88 @@
+"""What the commands print with: 80 columns at most, whatever the terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["console", "in_bytes", "in_seconds", "pairs", "print_json", "table"]
+
+WIDTH = 80
+
+
+def console(stderr: bool = False) -> Console:
+    """Return a console as wide as the terminal, up to 80 columns."""
+    from rich.console import Console
+
+    width = Console(stderr=stderr).width
+    return Console(stderr=stderr, width=min(width, WIDTH), highlight=False, markup=False)
+
+
+def print_json(data: Mapping[str, Any]) -> None:
+    """Print ``data`` for a program to read."""
+    click.echo(json.dumps(data, indent=2))
+
+
+def pairs(title: str, rows: Iterable[tuple[str, str]]) -> None:
+    """Print names and what they stand for under a title."""
+    from rich.table import Table
+
+    grid = Table.grid(padding=(0, 2), pad_edge=False)
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in rows:
+        grid.add_row(f"  {name}", value)
+    out = console()
+    out.print(title, style="bold")
+    out.print(grid)
+    out.print()
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows of figures under a header; the first column is names."""
+    from rich import box
+    from rich.table import Table
+
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for number, name in enumerate(header):
+        grid.add_column(name, justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        grid.add_row(*row)
+    out = console()
+    out.print(grid)
+    out.print()
+
+
+def in_bytes(count: float) -> str:
+    """Return a number of bytes in words.
+
+    Examples
+    --------
+    >>> in_bytes(49152)
+    '48 KiB'
+    """
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1024
+    return f"{count:.3g} TiB"
+
+
+def in_seconds(seconds: float) -> str:
+    """Return a time in words.
+
+    Examples
+    --------
+    >>> in_seconds(3.21e-5)
+    '32.1 us'
+    """
+    for unit, size in (("ns", 1e-9), ("us", 1e-6), ("ms", 1e-3)):
+        if seconds < 999.5 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} s"

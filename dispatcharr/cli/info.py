@@ -1,0 +1,160 @@
+"""``dispatcharr info``: the machine, the backends and the settings in force, as data or as text."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy
+
+from dispatcharr._config import ENVIRONMENT
+from dispatcharr._version import __version__
+from dispatcharr.backends.base import Profile
+from dispatcharr.cli.console import in_bytes, in_seconds, pairs, print_json, table
+
+__all__ = ["free_memory", "info", "profile_figures"]
+
+
+def info(as_json: bool) -> None:
+    """Print what there is to know about dispatcharr here."""
+    facts = _facts()
+    if as_json:
+        print_json(facts)
+    else:
+        _print(facts)
+
+
+def _facts() -> dict[str, Any]:
+    from dispatcharr.backends.registry import available
+    from dispatcharr.kernels.cpus import cgroup_quota, cpu_count, thread_count
+    from dispatcharr.route.profile import cache_folder, load, machine, profile_path
+
+    profile = load()
+    path = profile_path()
+    return {
+        "versions": {
+            "dispatcharr": __version__,
+            "numpy": numpy.__version__,
+            "python": platform.python_version(),
+        },
+        "machine": {
+            "cpu": machine()["cpu"],
+            "platform": machine()["platform"],
+            "cpus": os.cpu_count(),
+            "cpus_usable": cpu_count(),
+            "cpu_quota": cgroup_quota(),
+            "threads": thread_count(),
+            "cache_bytes": dict(profile.cache_bytes),
+            "memory_bytes": total_memory(),
+        },
+        "backends": dict(available()),
+        "profile": {**asdict(profile), "path": path, "stored": os.path.exists(path)},
+        "environment": _environment(),
+        "cache_folder": cache_folder(),
+    }
+
+
+def _environment() -> dict[str, str]:
+    # Listed here, not read: what they mean is the business of those who read them.
+    values = os.environ  # noqa: TID251
+    return {name: values[name] for name in ENVIRONMENT if name in values}
+
+
+def total_memory() -> int | None:
+    """Return the machine's memory in bytes, None where the system does not tell in this way."""
+    return _pages("SC_PHYS_PAGES")
+
+
+def free_memory() -> int | None:
+    """Return the bytes of memory that a program can still get, None where it is not known."""
+    for line in _first_lines("/proc/meminfo"):
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return _pages("SC_AVPHYS_PAGES")
+
+
+def _pages(name: str) -> int | None:
+    if sys.platform == "win32":
+        return None
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf(name)
+    except (OSError, ValueError):
+        return None
+
+
+def _first_lines(path: str) -> list[str]:
+    from dispatcharr.route.defaults import read_head
+
+    return read_head(path).splitlines()
+
+
+def _print(facts: Mapping[str, Any]) -> None:
+    machine, profile = facts["machine"], facts["profile"]
+    pairs("Versions", facts["versions"].items())
+    pairs("Machine", _machine_rows(machine))
+    pairs(
+        "Backends",
+        ((name, why or "available") for name, why in facts["backends"].items()),
+    )
+    stored = profile["stored"]
+    source = {
+        "calibrated": "measured on this machine",
+        "defaults": "shipped defaults; run `dispatcharr calibrate` to measure this machine",
+    }
+    pairs(
+        "Profile",
+        [
+            ("source", source[profile["source"]]),
+            ("file", profile["path"] if stored else f"{profile['path']} (not there yet)"),
+            ("cache folder", facts["cache_folder"]),
+        ],
+    )
+    fields = {name: value for name, value in profile.items() if name != "stored"}
+    profile_figures(Profile(**fields))
+    unset = [("none of them", ", ".join(ENVIRONMENT))]
+    pairs("Environment variables", list(facts["environment"].items()) or unset)
+
+
+def _machine_rows(machine: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "CPU", machine["cpu"]
+    yield "platform", machine["platform"]
+    usable = f"{machine['cpus_usable']} of {machine['cpus']} may be used"
+    quota = machine["cpu_quota"]
+    yield "CPUs", usable if quota is None else f"{usable}, with a quota of {quota:g}"
+    yield "threads", f"{machine['threads']}"
+    caches = machine["cache_bytes"].items()
+    yield "caches", ", ".join(f"{level} {in_bytes(size)}" for level, size in caches)
+    if machine["memory_bytes"] is not None:
+        yield "memory", in_bytes(machine["memory_bytes"])
+
+
+def profile_figures(profile: Profile) -> None:
+    """Print the figures of a profile that decide most."""
+    alone, everyone = profile.bandwidth["serial"], profile.bandwidth["threads"]
+    rows = [
+        (f"{level}, GB/s", *(f"{crew[level] / 1e9:.3g}" for crew in (alone, everyone)))
+        for level in alone
+    ]
+    fault = (profile.fault["serial"], profile.fault["threads"])
+    rows.append(("fresh memory, us per MiB", *(f"{each * 2**20 * 1e6:.3g}" for each in fault)))
+    table(["", "one thread", f"{profile.threads} threads"], rows)
+    table(["", "time"], _times(profile))
+
+
+def _times(profile: Profile) -> Iterator[tuple[str, str]]:
+    words = {
+        "record": "record an operation",
+        "plan": "plan a kernel",
+        "call": "call NumPy on a block",
+        "wake": "wake the threads",
+    }
+    for name, seconds in profile.overhead.items():
+        yield words.get(name, name), in_seconds(seconds)
+    for cost, row in profile.op.items():
+        if "d" in row:
+            yield f"{cost}, per float64", in_seconds(row["d"])
+    yield "block", in_bytes(profile.block_bytes)

@@ -1,0 +1,282 @@
+"""Station 7: the whole road. Plan, route, run, store.
+
+The engine alone sees every station. It is given nodes and gives back concrete memory: :func:`evaluate` fills the
+values of pending arrays, :func:`reduce` also reduces the last of them, :func:`store` writes one straight into
+memory of the user's. Results are allocated before anything runs and published after everything ran, so that
+an error, an interrupt or a lack of memory leaves inputs and pending arrays as they were.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy
+
+from dispatcharr import _events
+from dispatcharr._config import Options, options
+from dispatcharr.backends import registry
+from dispatcharr.backends.base import Backend
+from dispatcharr.expr.nodes import Leaf, Node
+from dispatcharr.expr.order import empty_in_order
+from dispatcharr.plan.fuse import Plan, ReduceRequest, Step, plan, survey
+from dispatcharr.plan.region import Region
+from dispatcharr.plan.work import Work
+from dispatcharr.route import profile as profiles
+from dispatcharr.route import router
+from dispatcharr.storage.readers import readers_of, reading, wait_until_unread
+from dispatcharr.storage.exports import root_of
+
+__all__ = ["before_write", "evaluate", "plan_of", "reduce", "route", "settle_overlaps", "store"]
+
+_KINDS = {"divide by zero": 0, "overflow": 1, "underflow": 2, "invalid value": 3}
+#: Held while a graph is walked or its values are filled in, so that walkers see whole nodes.
+_graph_lock = threading.RLock()
+_PACKAGE = str(Path(__file__).parent)
+
+
+class _Run:
+    """What one pass over a plan has made so far."""
+
+    __slots__ = ("errors", "graph", "origins", "reduced", "values")
+
+    def __init__(self, graph: Any) -> None:
+        self.graph = graph
+        self.values: dict[int, numpy.ndarray] = {}
+        self.origins: dict[int, _events.KernelRecord] = {}
+        self.reduced: numpy.ndarray | None = None
+        self.errors: list[tuple[tuple[str, ...], frozenset[tuple[str, str]]]] = []
+
+
+def evaluate(nodes: Sequence[Node]) -> None:
+    """Fill the values of ``nodes`` and of the arrays that show them."""
+    wanted = [node for node in nodes if node.value is None]
+    if wanted:
+        _perform(wanted, None, (), None, {})
+
+
+def reduce(
+    value: Node | numpy.ndarray,
+    request: ReduceRequest,
+    errors: tuple[str, ...] | None,
+    out: numpy.ndarray,
+    keep: bool,
+) -> _events.KernelRecord:
+    """Reduce ``value`` into ``out``, fused with what is pending below it.
+
+    Parameters
+    ----------
+    value : Node or numpy.ndarray
+        What is reduced.
+    request : ReduceRequest
+        How; its axes are those of ``value``.
+    errors : tuple or None
+        Error modes of the reduction itself.
+    out : numpy.ndarray
+        Memory of the result, with the reduced axes kept.
+    keep : bool
+        Whether a pending ``value`` is stored too, because a live array shows it.
+    """
+    if isinstance(value, Node) and value.value is not None:
+        value = value.value
+    if isinstance(value, Node):
+        run = _perform([value], request, errors or (), out, {}, keep)
+    else:
+        run = _perform([], request, errors or (), out, {}, keep, value)
+    return run.origins[-1]
+
+
+def store(node: Node, target: numpy.ndarray) -> None:
+    """Write the value of ``node`` straight into ``target``, memory that it does not read.
+
+    The node itself gets no value: ``target`` stays the user's.
+    """
+    if node.value is not None:
+        numpy.copyto(target, node.value)
+        return
+    _perform([node], None, (), None, {id(node): target}, False)
+
+
+def plan_of(nodes: Sequence[Node]) -> Plan:
+    """Return the plan of pending ``nodes`` without running it."""
+    graph = survey(nodes, frozenset(id(node) for node in nodes))
+    return plan(graph, options().fusion, None, {})
+
+
+def route(region: Region, work: Work) -> router.Decision:
+    """Return which backend would run ``region`` now, and what each would cost."""
+    return _route(region, work, options())[0]
+
+
+def _perform(
+    wanted: Sequence[Node],
+    request: ReduceRequest | None,
+    reduce_errors: tuple[str, ...],
+    out: numpy.ndarray | None,
+    targets: dict[int, numpy.ndarray],
+    keep: bool = True,
+    value: numpy.ndarray | None = None,
+) -> _Run:
+    """Plan and run ``wanted``; the one road that every evaluation takes."""
+    chosen = options()
+    ids = frozenset(id(node) for node in wanted)
+    stored = keep or bool(targets)
+    with _graph_lock:
+        graph = survey(wanted, ids if stored else frozenset(), frozenset() if stored else ids)
+    if value is not None:
+        graph.hosts.append(value)
+        graph.key = (*graph.key, (value.dtype, value.shape, value.strides))
+    outs = {
+        graph.index[key]: (target.shape, target.strides) for key, target in targets.items()
+    }
+    made = plan(graph, chosen.fusion, request, outs)
+    run = _Run(graph)
+    roots = {id(leaf.root) for node in graph.nodes for leaf in node.leaves}
+    with reading(roots):
+        for step in made.steps:
+            _run_step(step, run, targets, chosen, out, reduce_errors)
+    _publish(run, targets)
+    for modes, errors in run.errors:
+        _warn(modes, errors)
+    return run
+
+
+def _run_step(
+    step: Step,
+    run: _Run,
+    targets: dict[int, numpy.ndarray],
+    chosen: Options,
+    out: numpy.ndarray | None,
+    reduce_errors: tuple[str, ...],
+) -> None:
+    graph = run.graph
+    inputs = [
+        graph.hosts[i] if source == "leaf" else run.values[i] for source, i in step.inputs
+    ]
+    outputs = []
+    for i in step.outputs:
+        node = graph.nodes[i]
+        target = targets.get(id(node))
+        made = empty_in_order(node.shape, node.dtype, node.order) if target is None else target
+        run.values[i] = made
+        outputs.append(made)
+    if step.region.reducing is not None and out is not None:
+        outputs.append(out)
+    decision, backend = _route(step.region, step.work, chosen)
+    start = time.perf_counter()
+    errors = backend.run(step.region, inputs, outputs, chosen.threads)
+    seconds = time.perf_counter() - start
+    decision = router.learn(decision, step.work, profiles.current(), seconds)
+    verified = _verify(step.region, inputs, outputs, chosen)
+    record = _events.KernelRecord(step.region, step.work, decision, seconds, errors, verified)
+    for i in step.outputs:
+        run.origins[i] = record
+    run.origins[-1] = record
+    if errors:
+        run.errors.append((step.errors or reduce_errors, errors))
+    if _events.listened():
+        _events.emit(record)
+
+
+def _route(
+    region: Region, work: Work, chosen: Options
+) -> tuple[router.Decision, Backend]:
+    if chosen.backend == "auto":
+        forced = None
+        backends = registry.candidates()
+    else:
+        forced = chosen.backend
+        asked = registry.backend(forced)
+        backends = [asked, *[b for b in registry.candidates() if b is not asked]]
+    candidates = [(backend, backend.supports(region)) for backend in backends]
+    decision = router.choose(work, candidates, profiles.current(), forced)
+    return decision, next(b for b in backends if b.name == decision.backend)
+
+
+def _publish(run: _Run, targets: dict[int, numpy.ndarray]) -> None:
+    with _graph_lock:
+        _publish_values(run, targets)
+
+
+def _publish_values(run: _Run, targets: dict[int, numpy.ndarray]) -> None:
+    for i, value in run.values.items():
+        node = run.graph.nodes[i]
+        if id(node) in targets or node.value is not None:
+            continue
+        node.value = value
+        node.operands = ()
+        node.leaves = ()
+        owner = node.owner
+        if owner is not None:
+            array = owner()
+            owner.close()
+            if array is not None and array._value is node:
+                array._value = value
+                array._origin = run.origins[i]
+
+
+def _warn(modes: tuple[str, ...], errors: frozenset[tuple[str, str]]) -> None:
+    """Warn of floating-point errors as NumPy does, at the user's line."""
+    for kind, name in sorted(errors):
+        if modes and modes[_KINDS[kind]] == "warn":
+            message = f"{kind} encountered in {'cast' if name == 'astype' else name}"
+            warnings.warn(message, RuntimeWarning, stacklevel=user_level())
+
+
+def user_level() -> int:
+    """Return the ``stacklevel`` at which the first frame outside this package stands."""
+    level = 1
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back  # type: ignore[assignment]
+        level += 1
+    return level
+
+
+def _verify(
+    region: Region,
+    inputs: Sequence[numpy.ndarray],
+    outputs: Sequence[numpy.ndarray],
+    chosen: Options,
+) -> bool | None:
+    """Check one kernel in ``1 / verify`` against plain NumPy; on a mismatch NumPy's answer stands."""
+    if not chosen.verify or random.random() >= chosen.verify:
+        return None
+    from dispatcharr.plan.reference import disagreement  # noqa: PLC0415 - only when asked
+
+    reason = disagreement(region, inputs, outputs)
+    if reason is None:
+        return True
+    from dispatcharr._errors import VerificationWarning  # noqa: PLC0415
+
+    warnings.warn(
+        f"verify: a kernel ({region.describe()}) disagreed with NumPy ({reason}); NumPy's answer "
+        "was returned. Please report it.",
+        VerificationWarning,
+        stacklevel=user_level(),
+    )
+    return False
+
+
+def before_write(host: numpy.ndarray) -> None:
+    """Settle everything that still has to read the memory of ``host`` before it is written."""
+    root = root_of(host)
+    arrays = readers_of(id(root))
+    if arrays:
+        evaluate([a._value for a in arrays if isinstance(a._value, Node)])
+    wait_until_unread(id(root))
+
+
+def settle_overlaps(node: Node, target: numpy.ndarray) -> bool:
+    """Return whether ``node`` reads memory that writing ``target`` would change."""
+    return any(
+        numpy.may_share_memory(leaf.host, target)
+        for leaf in node.leaves
+        if isinstance(leaf, Leaf)
+    )

@@ -1,0 +1,181 @@
+"""The only constructor of nodes: shape, dtype, memory order, and the user's mistakes.
+
+NumPy is asked, never imitated: dtypes come from ``ufunc.resolve_dtypes``, and an operation that NumPy would
+refuse is given to NumPy on memory-less stand-ins, so that the error is NumPy's own. What cannot wait is
+refused with :class:`Declined`, whose text is the reason that records show.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy
+
+from dispatcharr.expr.nodes import Leaf, Node, Operand
+from dispatcharr.expr.order import memory_order
+from dispatcharr.ops.kinds import INEXACT, is_planned
+from dispatcharr.ops.row import Elementwise, Generator
+from dispatcharr.storage.exports import root_of
+
+__all__ = ["Declined", "build", "error_modes", "generate", "leaf"]
+
+#: Operands up to this many bytes are copied when recorded, so that nobody can change them.
+SNAPSHOT_BYTES = 8192
+
+_resolved: dict[tuple[Any, ...], tuple[numpy.dtype[Any], ...]] = {}
+_import_filters = warnings.filters
+_PYTHON_SCALARS = {bool: numpy.dtype(bool), int: int, float: float, complex: complex}
+
+
+class Declined(Exception):
+    """An operation that is not planned; the message says why."""
+
+
+def leaf(host: numpy.ndarray) -> Leaf:
+    """Make the operand of a concrete array: small ones are copied, larger ones are shared."""
+    if not is_planned(host.dtype):
+        raise Declined(f"dtype {host.dtype} is not planned")
+    if not host.flags.aligned:
+        raise Declined("an operand is misaligned in memory")
+    if host.nbytes <= SNAPSHOT_BYTES:
+        host = host.copy(order="K")
+        return Leaf(host, host)
+    return Leaf(host, root_of(host))
+
+
+def error_modes(row: Elementwise, dtypes: tuple[numpy.dtype[Any], ...]) -> tuple[str, ...] | None:
+    """Return the modes (divide, over, under, invalid) in force, None if ``row`` cannot err."""
+    if row.errors == "none":
+        return None
+    if row.errors == "float" and not any(dtype.char in INEXACT for dtype in dtypes):
+        return None
+    modes = numpy.geterr()
+    return modes["divide"], modes["over"], modes["under"], modes["invalid"]
+
+
+def may_warn_later(modes: tuple[str, ...] | None, anywhere: bool = False) -> bool:
+    """Return whether a warning may come at another line than the operation's, unnoticed.
+
+    A program that is inside ``warnings.catch_warnings`` (its filter list is a copy) waits for warnings at
+    that place; modes other than warn and ignore promise an action at once.
+    """
+    if modes is None:
+        return True
+    if any(mode not in ("warn", "ignore") for mode in modes):
+        return False
+    return anywhere or "warn" not in modes or warnings.filters is _import_filters
+
+
+def _resolve(row: Elementwise, types: tuple[Any, ...]) -> tuple[numpy.dtype[Any], ...]:
+    key = (row, types)
+    found = _resolved.get(key)
+    if found is None:
+        if row.ufunc is not None:
+            found = row.ufunc.resolve_dtypes((*types, *(None,) * row.nout))
+        else:
+            found = _resolve_without_ufunc(row, types)
+        if len(_resolved) > 4096:
+            _resolved.clear()
+        _resolved[key] = found
+    return found
+
+
+def _resolve_without_ufunc(
+    row: Elementwise, types: tuple[Any, ...]
+) -> tuple[numpy.dtype[Any], ...]:
+    stand_ins = [t(0) if isinstance(t, type) else t for t in types]
+    if row.result is None:
+        raise Declined(f"{row.name} has no rule for its dtype")
+    result = row.result(*stand_ins)
+    return (*(result if isinstance(t, type) else t for t in types), result)
+
+
+def _constant(value: Any, dtype: numpy.dtype[Any]) -> numpy.ndarray:
+    try:
+        return numpy.array(value, dtype=dtype)
+    except (OverflowError, TypeError, ValueError) as error:
+        raise Declined(f"Python scalar: {error}") from None
+
+
+def _prepare(value: Any) -> tuple[Operand | None, Any, tuple[int, ...]]:
+    """Return (operand or None for a Python scalar, dtype or Python type, shape)."""
+    kind = type(value)
+    if kind is Node:
+        if value.value is not None:
+            return _prepare(value.value)
+        return value, value.dtype, value.shape
+    if kind is numpy.ndarray:
+        if value.ndim == 0:
+            if not is_planned(value.dtype):
+                raise Declined(f"dtype {value.dtype} is not planned")
+            return value.copy(), value.dtype, ()
+        made = leaf(value)
+        return made, value.dtype, value.shape
+    if kind in _PYTHON_SCALARS:
+        return None, _PYTHON_SCALARS[kind], ()
+    if isinstance(value, numpy.generic):
+        return _prepare(numpy.asarray(value))
+    raise Declined(f"operand of type {kind.__name__} is not planned")
+
+
+def build(
+    row: Elementwise,
+    values: tuple[Any, ...],
+    dtype: numpy.dtype[Any] | None = None,
+) -> Node:
+    """Make the node of ``row`` on ``values`` (nodes, host arrays, scalars).
+
+    Parameters
+    ----------
+    row : Elementwise
+        The operation; rows with several results give a node whose dtype is the first one's.
+    values : tuple
+        Operands, already free of dispatcharr arrays.
+    dtype : numpy.dtype, optional
+        Result dtype of a row without dtype rule (``astype``).
+
+    Raises
+    ------
+    Declined
+        The operation is not planned, for the reason given.
+    """
+    prepared = [_prepare(value) for value in values]
+    types = tuple(kind for _, kind, _ in prepared)
+    if dtype is not None:
+        resolved = (*types, dtype)
+    else:
+        try:
+            resolved = _resolve(row, types)
+        except TypeError:
+            raise Declined(f"NumPy has no loop of {row.name} for these dtypes") from None
+    if not all(is_planned(t) for t in resolved):
+        raise Declined("a dtype of the operation is not planned")
+    operands = tuple(
+        _constant(value, resolved[i]) if operand is None else operand
+        for i, (value, (operand, _, _)) in enumerate(zip(values, prepared, strict=True))
+    )
+    shape = _broadcast([s for _, _, s in prepared])
+    order = memory_order(operands, shape)
+    return Node(row, operands, shape, resolved[row.nin], order, error_modes(row, resolved))
+
+
+def _broadcast(shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
+    shape = shapes[0]
+    for other in shapes[1:]:
+        if other != shape and other != ():
+            break
+    else:
+        return shape
+    try:
+        return numpy.broadcast_shapes(*shapes)
+    except ValueError:
+        # NumPy words the error for its own operands: let it.
+        raise Declined("shapes do not broadcast") from None
+
+
+def generate(
+    row: Generator, params: tuple[Any, ...], shape: tuple[int, ...], dtype: numpy.dtype[Any]
+) -> Node:
+    """Make the node of a generator row."""
+    return Node(row, (), shape, dtype, None, None, params)

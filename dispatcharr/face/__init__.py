@@ -1,0 +1,1 @@
+"""Station 9: what the user touches."""

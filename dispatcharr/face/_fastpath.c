@@ -1,0 +1,631 @@
+/* The fast path: operators on small, concrete arrays at nearly the cost of NumPy's own.
+ *
+ * An array is a cell that holds either a concrete numpy.ndarray or a pending node. For an operator
+ * on small concrete operands nothing is planned: the operator runs on the held arrays and the result
+ * is put into a new cell. Everything else - pending values, large arrays, foreign operands, writes
+ * while something is pending - is handed to the Python handler registered for the operator.
+ *
+ * The file knows no operator by name: slots are numbered, and the Python side (_fastpath.py) says which
+ * handler and which size limit belongs to which number. Without this module, _fastpath.py serves the
+ * same interface in Python, with the same meaning.
+ */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <structmember.h>
+#define NPY_NO_DEPRECATED_API NPY_2_0_API_VERSION
+#define NPY_TARGET_VERSION NPY_2_0_API_VERSION
+#include <numpy/arrayobject.h>
+#include <numpy/arrayscalars.h>
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *value;    /* numpy.ndarray when concrete, anything else when pending, NULL when new */
+    PyObject *origin;   /* how the value came to be, or NULL */
+    PyObject *weakrefs;
+} Cell;
+
+typedef struct {
+    PyObject_HEAD
+    vectorcallfunc vectorcall;
+    PyObject *ufunc;
+    PyObject *slow;
+    int nin;
+    int nout;
+    int slot;
+} Function;
+
+enum { SLOTS = 512 };
+static PyObject *handlers[SLOTS];    /* called as handler(*operands) when the fast path declines */
+static npy_intp limits[SLOTS];       /* bytes of the result from which the fast path declines */
+static int closed = 0;               /* > 0: an override or recorder is active, decline everything */
+static Py_ssize_t pending = 0;       /* roots that pending nodes read: writes must be checked */
+static Py_ssize_t served = 0;        /* operations that the fast path has answered */
+static PyTypeObject *array_type = NULL;
+
+static PyTypeObject CellType;
+static PyTypeObject FunctionType;
+
+#define IS_CELL(o) (Py_TYPE(o) == array_type)
+
+static PyObject *
+wrap(PyObject *value)
+{
+    /* Steals a reference to `value`; scalars and subclasses pass through untouched. */
+    if (value == NULL || !PyArray_CheckExact(value)) {
+        return value;
+    }
+    Cell *cell = (Cell *)array_type->tp_alloc(array_type, 0);
+    if (cell == NULL) {
+        Py_DECREF(value);
+        return NULL;
+    }
+    cell->value = value;
+    return (PyObject *)cell;
+}
+
+/* The plain NumPy operand behind `o`, borrowed, or NULL when the fast path must decline. */
+static inline PyObject *
+plain(PyObject *o)
+{
+    if (IS_CELL(o)) {
+        PyObject *value = ((Cell *)o)->value;
+        return value != NULL && PyArray_CheckExact(value) ? value : NULL;
+    }
+    if (PyFloat_CheckExact(o) || PyLong_CheckExact(o) || PyArray_CheckExact(o) ||
+        PyBool_Check(o) || PyComplex_CheckExact(o) || PyArray_IsScalar(o, Generic)) {
+        return o;
+    }
+    return NULL;
+}
+
+static inline npy_intp
+own_bytes(PyObject *o)
+{
+    return PyArray_CheckExact(o) ? PyArray_NBYTES((PyArrayObject *)o) : 0;
+}
+
+/* An upper bound of the bytes of the broadcast result of two operands. */
+static inline npy_intp
+result_bytes(PyObject *a, PyObject *b)
+{
+    if (!PyArray_CheckExact(a)) {
+        return own_bytes(b);
+    }
+    if (!PyArray_CheckExact(b)) {
+        return own_bytes(a);
+    }
+    PyArrayObject *x = (PyArrayObject *)a, *y = (PyArrayObject *)b;
+    npy_intp bytes_a = PyArray_NBYTES(x), bytes_b = PyArray_NBYTES(y);
+    npy_intp size_a = PyArray_SIZE(x), size_b = PyArray_SIZE(y);
+    npy_intp most = bytes_a > bytes_b ? bytes_a : bytes_b;
+    if (size_a <= 1 || size_b <= 1 ||
+        (PyArray_NDIM(x) == PyArray_NDIM(y) &&
+         PyArray_CompareLists(PyArray_DIMS(x), PyArray_DIMS(y), PyArray_NDIM(x)))) {
+        return most;
+    }
+    if (size_a > NPY_MAX_INTP / 64 / size_b) {
+        return NPY_MAX_INTP;
+    }
+    npy_intp item = bytes_a / size_a > bytes_b / size_b ? bytes_a / size_a : bytes_b / size_b;
+    return size_a * size_b * item;
+}
+
+static PyObject *
+decline(int slot, PyObject *a, PyObject *b)
+{
+    PyObject *handler = handlers[slot];
+    if (handler == NULL) {
+        Py_RETURN_NOTIMPLEMENTED;
+    }
+    PyObject *args[2] = {a, b};
+    return PyObject_Vectorcall(handler, args, b == NULL ? 1 : 2, NULL);
+}
+
+typedef PyObject *(*binary)(PyObject *, PyObject *);
+typedef PyObject *(*unary)(PyObject *);
+
+static inline PyObject *
+run_binary(int slot, binary operate, PyObject *a, PyObject *b)
+{
+    PyObject *x = plain(a), *y = plain(b);
+    if (x == NULL || y == NULL || closed || result_bytes(x, y) >= limits[slot]) {
+        return decline(slot, a, b);
+    }
+    served++;
+    return wrap(operate(x, y));
+}
+
+static inline PyObject *
+run_inplace(int slot, binary operate, PyObject *a, PyObject *b)
+{
+    PyObject *x = plain(a), *y = plain(b);
+    if (pending || x == NULL || y == NULL || closed || result_bytes(x, y) >= limits[slot]) {
+        return decline(slot, a, b);
+    }
+    served++;
+    PyObject *result = operate(x, y);
+    if (result == x) {
+        Py_DECREF(result);
+        return Py_NewRef(a);
+    }
+    return wrap(result);
+}
+
+static inline PyObject *
+run_unary(int slot, unary operate, PyObject *a)
+{
+    PyObject *x = plain(a);
+    if (x == NULL || closed || own_bytes(x) >= limits[slot]) {
+        return decline(slot, a, NULL);
+    }
+    served++;
+    return wrap(operate(x));
+}
+
+static PyObject *power2(PyObject *a, PyObject *b) { return PyNumber_Power(a, b, Py_None); }
+static PyObject *ipower2(PyObject *a, PyObject *b) { return PyNumber_InPlacePower(a, b, Py_None); }
+
+/* Slot numbers; _fastpath.py repeats them as SLOT_NAMES, and checks the count. */
+enum {
+    S_ADD, S_SUBTRACT, S_MULTIPLY, S_TRUEDIV, S_FLOORDIV, S_MOD, S_POW, S_AND, S_OR, S_XOR,
+    S_LSHIFT, S_RSHIFT,
+    S_IADD, S_ISUBTRACT, S_IMULTIPLY, S_ITRUEDIV, S_IFLOORDIV, S_IMOD, S_IPOW, S_IAND, S_IOR,
+    S_IXOR, S_ILSHIFT, S_IRSHIFT,
+    S_NEG, S_POS, S_ABS, S_INVERT,
+    S_LT, S_LE, S_EQ, S_NE, S_GT, S_GE,
+    S_GETITEM, S_SETITEM, S_LEN,
+    S_FIRST_FUNCTION
+};
+
+#define BINARY(name, slot, operate) \
+    static PyObject *name(PyObject *a, PyObject *b) { return run_binary(slot, operate, a, b); }
+#define INPLACE(name, slot, operate) \
+    static PyObject *name(PyObject *a, PyObject *b) { return run_inplace(slot, operate, a, b); }
+#define UNARY(name, slot, operate) \
+    static PyObject *name(PyObject *a) { return run_unary(slot, operate, a); }
+
+BINARY(cell_add, S_ADD, PyNumber_Add)
+BINARY(cell_subtract, S_SUBTRACT, PyNumber_Subtract)
+BINARY(cell_multiply, S_MULTIPLY, PyNumber_Multiply)
+BINARY(cell_truediv, S_TRUEDIV, PyNumber_TrueDivide)
+BINARY(cell_floordiv, S_FLOORDIV, PyNumber_FloorDivide)
+BINARY(cell_mod, S_MOD, PyNumber_Remainder)
+BINARY(cell_and, S_AND, PyNumber_And)
+BINARY(cell_or, S_OR, PyNumber_Or)
+BINARY(cell_xor, S_XOR, PyNumber_Xor)
+BINARY(cell_lshift, S_LSHIFT, PyNumber_Lshift)
+BINARY(cell_rshift, S_RSHIFT, PyNumber_Rshift)
+INPLACE(cell_iadd, S_IADD, PyNumber_InPlaceAdd)
+INPLACE(cell_isubtract, S_ISUBTRACT, PyNumber_InPlaceSubtract)
+INPLACE(cell_imultiply, S_IMULTIPLY, PyNumber_InPlaceMultiply)
+INPLACE(cell_itruediv, S_ITRUEDIV, PyNumber_InPlaceTrueDivide)
+INPLACE(cell_ifloordiv, S_IFLOORDIV, PyNumber_InPlaceFloorDivide)
+INPLACE(cell_imod, S_IMOD, PyNumber_InPlaceRemainder)
+INPLACE(cell_iand, S_IAND, PyNumber_InPlaceAnd)
+INPLACE(cell_ior, S_IOR, PyNumber_InPlaceOr)
+INPLACE(cell_ixor, S_IXOR, PyNumber_InPlaceXor)
+INPLACE(cell_ilshift, S_ILSHIFT, PyNumber_InPlaceLshift)
+INPLACE(cell_irshift, S_IRSHIFT, PyNumber_InPlaceRshift)
+UNARY(cell_neg, S_NEG, PyNumber_Negative)
+UNARY(cell_pos, S_POS, PyNumber_Positive)
+UNARY(cell_abs, S_ABS, PyNumber_Absolute)
+UNARY(cell_invert, S_INVERT, PyNumber_Invert)
+
+static PyObject *
+cell_power(PyObject *a, PyObject *b, PyObject *modulus)
+{
+    if (modulus != Py_None) {
+        Py_RETURN_NOTIMPLEMENTED;
+    }
+    return run_binary(S_POW, power2, a, b);
+}
+
+static PyObject *
+cell_ipower(PyObject *a, PyObject *b, PyObject *modulus)
+{
+    if (modulus != Py_None) {
+        Py_RETURN_NOTIMPLEMENTED;
+    }
+    return run_inplace(S_IPOW, ipower2, a, b);
+}
+
+static PyObject *compare_lt(PyObject *a, PyObject *b) { return PyObject_RichCompare(a, b, Py_LT); }
+static PyObject *compare_le(PyObject *a, PyObject *b) { return PyObject_RichCompare(a, b, Py_LE); }
+static PyObject *compare_eq(PyObject *a, PyObject *b) { return PyObject_RichCompare(a, b, Py_EQ); }
+static PyObject *compare_ne(PyObject *a, PyObject *b) { return PyObject_RichCompare(a, b, Py_NE); }
+static PyObject *compare_gt(PyObject *a, PyObject *b) { return PyObject_RichCompare(a, b, Py_GT); }
+static PyObject *compare_ge(PyObject *a, PyObject *b) { return PyObject_RichCompare(a, b, Py_GE); }
+
+static PyObject *
+cell_richcompare(PyObject *a, PyObject *b, int op)
+{
+    switch (op) {
+    case Py_LT: return run_binary(S_LT, compare_lt, a, b);
+    case Py_LE: return run_binary(S_LE, compare_le, a, b);
+    case Py_EQ: return run_binary(S_EQ, compare_eq, a, b);
+    case Py_NE: return run_binary(S_NE, compare_ne, a, b);
+    case Py_GT: return run_binary(S_GT, compare_gt, a, b);
+    default: return run_binary(S_GE, compare_ge, a, b);
+    }
+}
+
+/* Keys that NumPy understands without our help; a concrete array as key is unwrapped. */
+static inline int
+simple_item(PyObject *key)
+{
+    return PyLong_CheckExact(key) || PySlice_Check(key) || key == Py_None || key == Py_Ellipsis;
+}
+
+static PyObject *
+simple_key(PyObject *key)
+{
+    if (simple_item(key)) {
+        return key;
+    }
+    if (PyTuple_CheckExact(key)) {
+        for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(key); i++) {
+            if (!simple_item(PyTuple_GET_ITEM(key, i))) {
+                return NULL;
+            }
+        }
+        return key;
+    }
+    return IS_CELL(key) ? plain(key) : NULL;
+}
+
+static PyObject *
+cell_getitem(PyObject *self, PyObject *key)
+{
+    PyObject *x = plain(self), *k = simple_key(key);
+    if (x == NULL || k == NULL || closed) {
+        return decline(S_GETITEM, self, key);
+    }
+    served++;
+    return wrap(PyObject_GetItem(x, k));
+}
+
+static int
+cell_setitem(PyObject *self, PyObject *key, PyObject *item)
+{
+    if (item == NULL) {
+        PyErr_SetString(PyExc_ValueError, "cannot delete array elements");
+        return -1;
+    }
+    PyObject *x = plain(self), *k = simple_key(key), *v = plain(item);
+    if (!pending && !closed && x != NULL && k != NULL && v != NULL &&
+        own_bytes(v) < limits[S_SETITEM]) {
+        served++;
+        return PyObject_SetItem(x, k, v);
+    }
+    PyObject *args[3] = {self, key, item};
+    PyObject *result = PyObject_Vectorcall(handlers[S_SETITEM], args, 3, NULL);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+static Py_ssize_t
+cell_length(PyObject *self)
+{
+    PyObject *x = plain(self);
+    if (x != NULL) {
+        return PyObject_Length(x);
+    }
+    PyObject *result = decline(S_LEN, self, NULL);
+    if (result == NULL) {
+        return -1;
+    }
+    Py_ssize_t length = PyLong_AsSsize_t(result);
+    Py_DECREF(result);
+    return length;
+}
+
+static void
+cell_dealloc(PyObject *self)
+{
+    Cell *cell = (Cell *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    if (cell->weakrefs != NULL) {
+        PyObject_ClearWeakRefs(self);
+    }
+    Py_XDECREF(cell->value);
+    Py_XDECREF(cell->origin);
+    type->tp_free(self);
+    if (type->tp_flags & Py_TPFLAGS_HEAPTYPE && type == &CellType) {
+        Py_DECREF(type);
+    }
+}
+
+static PyNumberMethods cell_number = {
+    .nb_add = cell_add,
+    .nb_subtract = cell_subtract,
+    .nb_multiply = cell_multiply,
+    .nb_true_divide = cell_truediv,
+    .nb_floor_divide = cell_floordiv,
+    .nb_remainder = cell_mod,
+    .nb_power = cell_power,
+    .nb_and = cell_and,
+    .nb_or = cell_or,
+    .nb_xor = cell_xor,
+    .nb_lshift = cell_lshift,
+    .nb_rshift = cell_rshift,
+    .nb_inplace_add = cell_iadd,
+    .nb_inplace_subtract = cell_isubtract,
+    .nb_inplace_multiply = cell_imultiply,
+    .nb_inplace_true_divide = cell_itruediv,
+    .nb_inplace_floor_divide = cell_ifloordiv,
+    .nb_inplace_remainder = cell_imod,
+    .nb_inplace_power = cell_ipower,
+    .nb_inplace_and = cell_iand,
+    .nb_inplace_or = cell_ior,
+    .nb_inplace_xor = cell_ixor,
+    .nb_inplace_lshift = cell_ilshift,
+    .nb_inplace_rshift = cell_irshift,
+    .nb_negative = cell_neg,
+    .nb_positive = cell_pos,
+    .nb_absolute = cell_abs,
+    .nb_invert = cell_invert,
+};
+
+static PyMappingMethods cell_mapping = {
+    .mp_length = cell_length,
+    .mp_subscript = cell_getitem,
+    .mp_ass_subscript = cell_setitem,
+};
+
+static PyMemberDef cell_members[] = {
+    {"_value", T_OBJECT_EX, offsetof(Cell, value), 0, NULL},
+    {"_origin", T_OBJECT, offsetof(Cell, origin), 0, NULL},
+    {NULL},
+};
+
+static PyTypeObject CellType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "dispatcharr.face._fastpath_c.Cell",
+    .tp_doc = "A concrete numpy.ndarray or a pending node.",
+    .tp_basicsize = sizeof(Cell),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .tp_weaklistoffset = offsetof(Cell, weakrefs),
+    .tp_members = cell_members,
+    .tp_as_number = &cell_number,
+    .tp_as_mapping = &cell_mapping,
+    .tp_richcompare = cell_richcompare,
+    .tp_hash = PyObject_HashNotImplemented,
+    .tp_dealloc = cell_dealloc,
+    .tp_new = PyType_GenericNew,
+};
+
+/* ---- callables with ufunc manners ------------------------------------------------------------ */
+
+static PyObject *
+function_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+    Function *f = (Function *)self;
+    Py_ssize_t nargs = PyVectorcall_NARGS(nargsf);
+    if (kwnames == NULL && nargs == f->nin && nargs <= 2 && f->nout == 1 && !closed) {
+        PyObject *x[2];
+        x[0] = plain(args[0]);
+        x[1] = nargs == 2 ? plain(args[1]) : x[0];
+        if (x[0] != NULL && x[1] != NULL && result_bytes(x[0], x[1]) < limits[f->slot]) {
+            served++;
+            return wrap(PyObject_Vectorcall(f->ufunc, x, nargs, NULL));
+        }
+    }
+    return PyObject_Vectorcall(f->slow, args, nargsf & ~PY_VECTORCALL_ARGUMENTS_OFFSET, kwnames);
+}
+
+static int
+function_init(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    Function *f = (Function *)self;
+    static char *names[] = {"ufunc", "slow", "nin", "nout", "slot", NULL};
+    PyObject *ufunc, *slow;
+    int nin, nout, slot;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOiii", names, &ufunc, &slow, &nin, &nout, &slot)) {
+        return -1;
+    }
+    if (slot < S_FIRST_FUNCTION || slot >= SLOTS) {
+        PyErr_SetString(PyExc_ValueError, "Function: slot out of range");
+        return -1;
+    }
+    Py_XSETREF(f->ufunc, Py_NewRef(ufunc));
+    Py_XSETREF(f->slow, Py_NewRef(slow));
+    f->nin = nin;
+    f->nout = nout;
+    f->slot = slot;
+    f->vectorcall = function_vectorcall;
+    return 0;
+}
+
+static int
+function_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Function *f = (Function *)self;
+    Py_VISIT(f->ufunc);
+    Py_VISIT(f->slow);
+    return 0;
+}
+
+static int
+function_clear(PyObject *self)
+{
+    Function *f = (Function *)self;
+    Py_CLEAR(f->ufunc);
+    Py_CLEAR(f->slow);
+    return 0;
+}
+
+static void
+function_dealloc(PyObject *self)
+{
+    PyObject_GC_UnTrack(self);
+    function_clear(self);
+    Py_TYPE(self)->tp_free(self);
+}
+
+static PyMemberDef function_members[] = {
+    {"_ufunc", T_OBJECT, offsetof(Function, ufunc), READONLY, NULL},
+    {"_slow", T_OBJECT, offsetof(Function, slow), READONLY, NULL},
+    {"_slot", T_INT, offsetof(Function, slot), READONLY, NULL},
+    {NULL},
+};
+
+static PyTypeObject FunctionType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "dispatcharr.face._fastpath_c.Function",
+    .tp_doc = "A callable that runs its ufunc on small concrete arrays and hands on the rest.",
+    .tp_basicsize = sizeof(Function),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL,
+    .tp_vectorcall_offset = offsetof(Function, vectorcall),
+    .tp_call = PyVectorcall_Call,
+    .tp_members = function_members,
+    .tp_init = function_init,
+    .tp_new = PyType_GenericNew,
+    .tp_traverse = function_traverse,
+    .tp_clear = function_clear,
+    .tp_dealloc = function_dealloc,
+};
+
+/* ---- module ---------------------------------------------------------------------------------- */
+
+static int
+bad_slot(long slot)
+{
+    if (slot >= 0 && slot < SLOTS) {
+        return 0;
+    }
+    PyErr_Format(PyExc_ValueError, "slot %ld is outside 0 to %d", slot, SLOTS - 1);
+    return 1;
+}
+
+static PyObject *
+py_set_handler(PyObject *module, PyObject *args)
+{
+    int slot;
+    PyObject *handler;
+    if (!PyArg_ParseTuple(args, "iO", &slot, &handler) || bad_slot(slot)) {
+        return NULL;
+    }
+    Py_XSETREF(handlers[slot], Py_NewRef(handler));
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+py_set_limit(PyObject *module, PyObject *args)
+{
+    int slot;
+    Py_ssize_t bytes;
+    if (!PyArg_ParseTuple(args, "in", &slot, &bytes) || bad_slot(slot)) {
+        return NULL;
+    }
+    limits[slot] = bytes;
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+py_get_limit(PyObject *module, PyObject *arg)
+{
+    long slot = PyLong_AsLong(arg);
+    if ((slot == -1 && PyErr_Occurred()) || bad_slot(slot)) {
+        return NULL;
+    }
+    return PyLong_FromSsize_t(limits[slot]);
+}
+
+static PyObject *
+py_close(PyObject *module, PyObject *arg)
+{
+    long by = PyLong_AsLong(arg);
+    if (by == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    closed += (int)by;
+    return PyLong_FromLong(closed);
+}
+
+static PyObject *
+py_set_pending(PyObject *module, PyObject *arg)
+{
+    Py_ssize_t count = PyLong_AsSsize_t(arg);
+    if (count == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    pending = count;
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+py_served(PyObject *module, PyObject *ignored)
+{
+    return PyLong_FromSsize_t(served);
+}
+
+static PyObject *
+py_register(PyObject *module, PyObject *type)
+{
+    if (!PyType_Check(type) || !PyType_IsSubtype((PyTypeObject *)type, &CellType)) {
+        PyErr_SetString(PyExc_TypeError, "register: wanted a subclass of Cell");
+        return NULL;
+    }
+    Py_XSETREF(array_type, (PyTypeObject *)Py_NewRef(type));
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+py_wrap(PyObject *module, PyObject *value)
+{
+    return wrap(Py_NewRef(value));
+}
+
+static PyObject *
+py_cell(PyObject *module, PyObject *value)
+{
+    Cell *cell = (Cell *)array_type->tp_alloc(array_type, 0);
+    if (cell != NULL) {
+        cell->value = Py_NewRef(value);
+    }
+    return (PyObject *)cell;
+}
+
+static PyMethodDef methods[] = {
+    {"register", py_register, METH_O, "Make `type` the class of wrapped results."},
+    {"wrap", py_wrap, METH_O, "Put an exact numpy.ndarray into a new array; return anything else unchanged."},
+    {"cell", py_cell, METH_O, "Put any value, a pending node too, into a new array."},
+    {"set_handler", py_set_handler, METH_VARARGS, "Set the Python handler of a slot."},
+    {"set_limit", py_set_limit, METH_VARARGS, "Set the result bytes from which a slot's fast path declines."},
+    {"get_limit", py_get_limit, METH_O, "The limit of a slot, in bytes."},
+    {"close", py_close, METH_O, "Add to the number of reasons to decline every operation; return it."},
+    {"set_pending", py_set_pending, METH_O, "Say how many memory roots pending nodes read."},
+    {"served", py_served, METH_NOARGS, "How many operations the fast path has answered."},
+    {NULL},
+};
+
+static struct PyModuleDef module_def = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "_fastpath_c",
+    .m_doc = "Operators on small concrete arrays.",
+    .m_size = -1,
+    .m_methods = methods,
+};
+
+PyMODINIT_FUNC
+PyInit__fastpath_c(void)
+{
+    import_array();
+    if (PyType_Ready(&CellType) < 0 || PyType_Ready(&FunctionType) < 0) {
+        return NULL;
+    }
+    array_type = (PyTypeObject *)Py_NewRef((PyObject *)&CellType);
+    for (int i = 0; i < SLOTS; i++) {
+        limits[i] = NPY_MAX_INTP;
+    }
+    PyObject *module = PyModule_Create(&module_def);
+    if (module == NULL ||
+        PyModule_AddObjectRef(module, "Cell", (PyObject *)&CellType) < 0 ||
+        PyModule_AddObjectRef(module, "Function", (PyObject *)&FunctionType) < 0 ||
+        PyModule_AddIntConstant(module, "FIRST_FUNCTION", S_FIRST_FUNCTION) < 0 ||
+        PyModule_AddIntConstant(module, "SLOTS", SLOTS) < 0) {
+        Py_XDECREF(module);
+        return NULL;
+    }
+    return module;
+}

@@ -1,0 +1,258 @@
+"""The fast path, compiled where it could be built and in Python where not; both mean the same.
+
+Slots are numbered in the order of :data:`SLOT_NAMES`; callables with ufunc manners take the numbers from
+``FIRST_FUNCTION`` on. A slot has a handler (what to call when the fast path declines) and a limit (bytes of the
+result from which it declines). :func:`close` makes every slot decline while an override or a recorder is active.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+
+__all__ = [
+    "COMPILED", "FIRST_FUNCTION", "SLOTS", "SLOT_NAMES", "Cell", "Function", "cell", "close",
+    "get_limit", "register", "served", "set_handler", "set_limit", "set_pending", "wrap",
+]  # fmt: skip
+
+BINARY = (
+    "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor", "lshift",
+    "rshift",
+)  # fmt: skip
+UNARY = ("neg", "pos", "abs", "invert")
+COMPARE = ("lt", "le", "eq", "ne", "gt", "ge")
+SLOT_NAMES = (
+    *BINARY, *(f"i{name}" for name in BINARY), *UNARY, *COMPARE, "getitem", "setitem", "len",
+)  # fmt: skip
+
+
+class _State:
+    """What the compiled module keeps in C variables."""
+
+    array_type: Any = None
+    closed = 0
+    pending = 0
+    served = 0
+
+
+_PLAIN = (int, float, complex, bool)
+
+
+def _plain(value: Any) -> Any:
+    """Return the plain NumPy operand behind ``value``, None when the fast path must decline."""
+    if type(value) is _State.array_type:
+        held = value._value
+        return held if type(held) is numpy.ndarray else None
+    kind = type(value)
+    if kind in _PLAIN or kind is numpy.ndarray or isinstance(value, numpy.generic):
+        return value
+    return None
+
+
+def _bytes(*values: Any) -> int:
+    """Return an upper bound of the bytes of the broadcast result."""
+    arrays = [value for value in values if type(value) is numpy.ndarray]
+    most = max((array.nbytes for array in arrays), default=0)
+    if len(arrays) < 2 or arrays[0].size <= 1 or arrays[1].size <= 1:
+        return most
+    if arrays[0].shape == arrays[1].shape:
+        return most
+    item = max(array.itemsize for array in arrays)
+    return int(arrays[0].size * arrays[1].size * item)
+
+
+def _simple(key: Any) -> Any:
+    if key is None or key is Ellipsis or type(key) is int or type(key) is slice:
+        return True
+    return type(key) is tuple and all(type(k) is not tuple and _simple(k) for k in key)
+
+
+def _py_wrap(value: Any) -> Any:
+    return _py_cell(value) if type(value) is numpy.ndarray else value
+
+
+def _py_cell(value: Any) -> Any:
+    array = object.__new__(_State.array_type)
+    array._value = value
+    array._origin = None
+    return array
+
+
+_handlers: list[Any] = [None] * 512
+_limits: list[int] = [sys.maxsize] * 512
+
+
+class _PyCell:
+    """A concrete numpy.ndarray or a pending node."""
+
+    __slots__ = ("__weakref__", "_origin", "_value")
+    _value: Any
+    _origin: Any
+    __hash__ = None  # type: ignore[assignment]
+
+    def __getitem__(self, key: Any) -> Any:
+        held = self._value
+        if type(key) is type(self):
+            plain_key = _plain(key)
+        else:
+            plain_key = key if _simple(key) else None
+        if type(held) is numpy.ndarray and not _State.closed and (plain_key is not None or key is None):
+            _State.served += 1
+            return _py_wrap(held[plain_key])
+        return _handlers[SLOT_NAMES.index("getitem")](self, key)
+
+    def __setitem__(self, key: Any, item: Any) -> None:
+        held, value = self._value, _plain(item)
+        slot = SLOT_NAMES.index("setitem")
+        if (
+            type(held) is numpy.ndarray and not _State.closed and not _State.pending
+            and _simple(key) and value is not None and _bytes(value) < _limits[slot]
+        ):  # fmt: skip
+            _State.served += 1
+            held[key] = value
+            return
+        _handlers[slot](self, key, item)
+
+    def __delitem__(self, key: Any) -> None:
+        raise ValueError("cannot delete array elements")
+
+    def __len__(self) -> int:
+        held = self._value
+        if type(held) is numpy.ndarray:
+            return len(held)
+        length: int = _handlers[SLOT_NAMES.index("len")](self)
+        return length
+
+
+def _operator_method(name: str, slot: int, inplace: bool, reflected: bool) -> Callable[..., Any]:
+    if name in ("and", "or"):
+        operate = getattr(operator, f"i{name}" if inplace else f"{name}_")
+    else:
+        operate = getattr(operator, f"i{name}" if inplace else name)
+
+    def method(self: Any, other: Any, *modulus: Any) -> Any:
+        if modulus and modulus[0] is not None:
+            return NotImplemented
+        x, y = _plain(self), _plain(other)
+        left, right = (other, self) if reflected else (self, other)
+        if (
+            x is None or y is None or _State.closed or (inplace and _State.pending)
+            or _bytes(x, y) >= _limits[slot]
+        ):  # fmt: skip
+            return _handlers[slot](left, right)
+        _State.served += 1
+        result = operate(y, x) if reflected else operate(x, y)
+        return self if result is x else _py_wrap(result)
+
+    return method
+
+
+def _unary_method(name: str, slot: int) -> Callable[..., Any]:
+    operate = getattr(operator, name)
+
+    def method(self: Any) -> Any:
+        x = _plain(self)
+        if x is None or _State.closed or _bytes(x) >= _limits[slot]:
+            return _handlers[slot](self)
+        _State.served += 1
+        return _py_wrap(operate(x))
+
+    return method
+
+
+def _install() -> None:
+    for slot, name in enumerate(SLOT_NAMES):
+        if name in BINARY:
+            setattr(_PyCell, f"__{name}__", _operator_method(name, slot, False, False))
+            setattr(_PyCell, f"__r{name}__", _operator_method(name, slot, False, True))
+        elif name in COMPARE:
+            setattr(_PyCell, f"__{name}__", _operator_method(name, slot, False, False))
+        elif name in UNARY:
+            setattr(_PyCell, f"__{name}__", _unary_method(name, slot))
+        elif name.startswith("i") and name[1:] in BINARY:
+            setattr(_PyCell, f"__{name}__", _operator_method(name[1:], slot, True, False))
+
+
+class _PyFunction:
+    """A callable that runs its ufunc on small concrete arrays and hands on the rest."""
+
+    _ufunc: Any
+    _slow: Any
+    _slot: int
+
+    def __init__(self, ufunc: Any, slow: Any, nin: int, nout: int, slot: int) -> None:
+        self._ufunc = ufunc
+        self._slow = slow
+        self._slot = slot
+        self._fits = (nin, nout)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not kwargs and not _State.closed and (len(args), 1) == self._fits and len(args) <= 2:
+            plain = [_plain(arg) for arg in args]
+            if not any(p is None for p in plain) and _bytes(*plain) < _limits[self._slot]:
+                _State.served += 1
+                return _py_wrap(self._ufunc(*plain))
+        return self._slow(*args, **kwargs)
+
+
+def _py_register(array_type: type) -> None:
+    _State.array_type = array_type
+
+
+def _py_set_handler(slot: int, handler: Any) -> None:
+    _handlers[slot] = handler
+
+
+def _py_set_limit(slot: int, limit: int) -> None:
+    _limits[slot] = limit
+
+
+def _py_get_limit(slot: int) -> int:
+    return _limits[slot]
+
+
+def _py_close(by: int) -> int:
+    _State.closed += by
+    return _State.closed
+
+
+def _py_set_pending(count: int) -> None:
+    _State.pending = count
+
+
+def _py_served() -> int:
+    return _State.served
+
+
+COMPILED = False
+if not os.environ.get("DISPATCHARR_PURE_PYTHON"):
+    try:
+        from dispatcharr.face import _fastpath_c
+
+        COMPILED = len(SLOT_NAMES) == _fastpath_c.FIRST_FUNCTION
+    except ImportError:
+        # No compiler was there when it was installed: the Python path means the same.
+        COMPILED = False
+
+Cell: Any
+Function: Any
+if COMPILED:
+    Cell, Function = _fastpath_c.Cell, _fastpath_c.Function
+    FIRST_FUNCTION, SLOTS = _fastpath_c.FIRST_FUNCTION, _fastpath_c.SLOTS
+    register, wrap, cell = _fastpath_c.register, _fastpath_c.wrap, _fastpath_c.cell
+    set_handler, set_limit, get_limit = (
+        _fastpath_c.set_handler, _fastpath_c.set_limit, _fastpath_c.get_limit
+    )  # fmt: skip
+    close, set_pending, served = _fastpath_c.close, _fastpath_c.set_pending, _fastpath_c.served
+else:
+    _install()
+    Cell, Function = _PyCell, _PyFunction
+    FIRST_FUNCTION, SLOTS = len(SLOT_NAMES), len(_handlers)
+    register, wrap, cell = _py_register, _py_wrap, _py_cell
+    set_handler, set_limit, get_limit = _py_set_handler, _py_set_limit, _py_get_limit
+    close, set_pending, served = _py_close, _py_set_pending, _py_served

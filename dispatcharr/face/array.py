@@ -1,0 +1,114 @@
+"""The array class, bare: what it is, how values go in and out. Its surface is in ``ndarray``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy
+
+from dispatcharr import engine
+from dispatcharr.expr.nodes import Node
+from dispatcharr.face import _fastpath
+from dispatcharr.storage.exports import mark_foreign
+
+__all__ = ["ArrayMeta", "array_class", "concrete", "is_array", "operand", "unwrap", "wrap_outside"]
+
+
+class ArrayMeta(type):
+    """Makes genuine NumPy arrays instances too, and subclasses genuine NumPy subclasses.
+
+    Programs that test ``isinstance(x, np.ndarray)`` keep working for arrays of either kind. A class derived from
+    ``dispatcharr.ndarray`` is derived from ``numpy.ndarray`` instead: subclasses live by NumPy's own
+    protocol (``__array_finalize__``), which only NumPy can honour.
+    """
+
+    def __new__(mcs, name: str, bases: tuple[type, ...], space: dict[str, Any], **more: Any) -> Any:
+        if any(isinstance(base, ArrayMeta) for base in bases):
+            real = tuple(
+                numpy.ndarray if isinstance(base, ArrayMeta) else base for base in bases
+            )
+            return type(real[0])(name, real, space, **more)
+        return super().__new__(mcs, name, bases, space, **more)
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        return type(instance) is cls or isinstance(instance, numpy.ndarray)
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        return subclass is cls or (
+            isinstance(subclass, type) and numpy.ndarray in type.mro(subclass)
+        )
+
+
+_class: list[Any] = []
+
+
+def array_class() -> Any:
+    """Return ``dispatcharr.ndarray``."""
+    return _class[0]
+
+
+def set_array_class(made: Any) -> None:
+    """Name the class of every wrapped result; called once, by the module that defines it."""
+    _class[:] = [made]
+    _fastpath.register(made)
+
+
+def is_array(value: object) -> bool:
+    """Return whether ``value`` is one of ours."""
+    return type(value) is _class[0]
+
+
+def concrete(array: Any) -> numpy.ndarray:
+    """Return the NumPy array behind one of ours, evaluating it first when it is pending."""
+    value = array._value
+    if type(value) is numpy.ndarray:
+        return value
+    if value.value is None:
+        engine.evaluate([value])
+    held = array._value
+    if type(held) is numpy.ndarray:
+        return held
+    # Another thread evaluated the node and has not yet told the array.
+    array._value = value.value
+    return value.value  # type: ignore[no-any-return]
+
+
+def operand(value: Any) -> Any:
+    """Return what the planner understands of an operand: a node, a NumPy array, or as it is."""
+    if type(value) is _class[0]:
+        held = value._value
+        if type(held) is Node and held.value is not None:
+            return concrete(value)
+        return held
+    return value
+
+
+def unwrap(value: Any) -> Any:
+    """Return ``value`` with arrays of ours, also inside lists, tuples and dicts, as NumPy's."""
+    kind = type(value)
+    if kind is _class[0]:
+        return concrete(value)
+    if kind is tuple or kind is list:
+        return kind([unwrap(item) for item in value]) if _holds_array(value) else value
+    if kind is dict:
+        return {key: unwrap(item) for key, item in value.items()}
+    if kind is slice:
+        if any(is_array(end) for end in (value.start, value.stop, value.step)):
+            return slice(unwrap(value.start), unwrap(value.stop), unwrap(value.step))
+    return value
+
+
+def _holds_array(items: Any) -> bool:
+    for item in items:
+        kind = type(item)
+        if kind is _class[0] or kind is slice:
+            return True
+        if (kind is tuple or kind is list) and _holds_array(item):
+            return True
+    return False
+
+
+def wrap_outside(host: numpy.ndarray) -> Any:
+    """Return an array on memory that someone outside holds too."""
+    mark_foreign(host)
+    return _fastpath.wrap(host)

@@ -1,0 +1,277 @@
+"""What users say about routing, and what they may ask: overrides, options, records, explanations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ContextDecorator
+from typing import TYPE_CHECKING, Any
+
+from dispatcharr import _events, engine
+from dispatcharr._config import leave, options, override, set_process
+from dispatcharr.backends import registry
+from dispatcharr.expr.nodes import Node
+from dispatcharr.face import _fastpath, limits
+from dispatcharr.face.array import is_array
+from dispatcharr.face.waiting import plans_everything
+from dispatcharr.storage.readers import pending_arrays
+
+if TYPE_CHECKING:
+    from dispatcharr.backends.base import Profile
+    from dispatcharr.explain.explanation import Explanation
+    from dispatcharr.explain.recorder import Recorder
+
+__all__ = [
+    "calibrate", "dispatch_options", "evaluate", "explain", "record_dispatch", "set_backend",
+    "use_backend",
+]  # fmt: skip
+
+_process_closed = False
+
+
+def follow_process_options() -> None:
+    """Open or close the fast path as the process's options ask."""
+    global _process_closed  # noqa: PLW0603
+    wanted = plans_everything(options())
+    if wanted != _process_closed:
+        _fastpath.close(1 if wanted else -1)
+        _process_closed = wanted
+
+
+class _Override(ContextDecorator):
+    """Options in force for a ``with`` block or a decorated function, per thread and async task."""
+
+    def __init__(self, values: dict[str, Any], where: str) -> None:
+        self._values = values
+        self._where = where
+        self._entered: list[tuple[Any, bool]] = []
+
+    def _recreate_cm(self) -> _Override:
+        return _Override(self._values, self._where)
+
+    def __enter__(self) -> _Override:
+        token = override(self._values, self._where)
+        closes = plans_everything(options())
+        if closes:
+            _fastpath.close(1)
+        self._entered.append((token, closes))
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        token, closes = self._entered.pop()
+        leave(token)
+        if closes:
+            _fastpath.close(-1)
+
+
+def use_backend(name: str) -> _Override:
+    """Run kernels on the named backend inside a ``with`` block or a decorated function.
+
+    Parameters
+    ----------
+    name : str
+        ``"serial"``, ``"threads"``, ``"cuda"``, a third party's name, or ``"auto"``.
+
+    Returns
+    -------
+    context manager and decorator
+        It nests, and holds for the current thread or async task only.
+
+    Raises
+    ------
+    BackendUnavailableError
+        The name is unknown, or the backend cannot run here. A ``ValueError``.
+
+    Examples
+    --------
+    >>> import dispatcharr as np
+    >>> with np.use_backend("serial"):
+    ...     float(np.arange(5.0).sum())
+    10.0
+    """
+    if name != "auto":
+        registry.backend(name)
+    return _Override({"backend": name}, "use_backend")
+
+
+def set_backend(name: str) -> None:
+    """Run kernels on the named backend in the whole process; ``"auto"`` takes it back.
+
+    Parameters
+    ----------
+    name : str
+        As for :func:`use_backend`, whose blocks win over this.
+
+    Examples
+    --------
+    >>> import dispatcharr as np
+    >>> np.set_backend("auto")
+    """
+    if name != "auto":
+        registry.backend(name)
+    set_process({"backend": name}, "set_backend")
+    follow_process_options()
+
+
+class dispatch_options(_Override):  # noqa: N801 - named as a function, used as one
+    """Set options, or set them for a ``with`` block.
+
+    Called as a statement it holds from then on in the current thread or async task; as a context
+    manager it is undone at the end of the block; as a decorator it holds inside the function.
+
+    Parameters
+    ----------
+    **values
+        ``threads`` (None or a number of at least 1), ``fusion`` (bool), ``defer`` ("auto", "always",
+        "never"), ``on_fallback`` ("silent", "log", "warn", "raise"), ``verify`` (share of kernels
+        that are checked against NumPy, 0 to 1), ``memory_limit`` (bytes or None), ``backend``.
+
+    Examples
+    --------
+    >>> import dispatcharr as np
+    >>> with np.dispatch_options(fusion=False, threads=1):
+    ...     float((np.arange(3.0) * 2).sum())
+    6.0
+    """
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(values, "dispatch_options")
+        self._standing = False
+        super().__enter__()
+        self._standing = True
+
+    def __enter__(self) -> dispatch_options:
+        if self._standing:
+            self._standing = False
+        else:
+            super().__enter__()
+        return self
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        if self._standing:
+            self._standing = False
+            self.__exit__()
+        return super().__call__(function)
+
+
+class record_dispatch:  # noqa: N801 - named as a function, used as one
+    """Collect a record of every kernel and fallback inside a ``with`` block.
+
+    Returns
+    -------
+    Recorder
+        With ``table()``, ``summary()``, ``to_dict()``, ``to_json(path)``, ``to_chrome_trace(path)``.
+
+    Examples
+    --------
+    >>> import dispatcharr as np
+    >>> with np.record_dispatch() as record:
+    ...     total = np.linspace(0.0, 1.0, 2_000_000).sum()
+    >>> len(record.records) >= 1
+    True
+    """
+
+    def __enter__(self) -> Recorder:
+        from dispatcharr.explain.recorder import Recorder  # noqa: PLC0415 - only when asked
+
+        self._recorder = Recorder()
+        self._listening = _events.listening(self._recorder)
+        self._served = _fastpath.served()
+        self._listening.__enter__()
+        return self._recorder
+
+    def __exit__(self, *exc: object) -> None:
+        self._listening.__exit__(None, None, None)
+        self._recorder.small += _fastpath.served() - self._served
+
+
+def evaluate(*arrays: Any) -> Any:
+    """Run what is pending.
+
+    Parameters
+    ----------
+    *arrays : array_like
+        Arrays to evaluate together; without any, everything that is pending.
+
+    Returns
+    -------
+    The array, a tuple of the arrays, or None when called without.
+
+    Examples
+    --------
+    >>> import dispatcharr as np
+    >>> x = np.evaluate(np.ones(3) + 1)
+    """
+    chosen = arrays or tuple(pending_arrays())
+    nodes = [a._value for a in chosen if is_array(a) and type(a._value) is Node]
+    engine.evaluate(nodes)
+    if not arrays:
+        return None
+    return arrays[0] if len(arrays) == 1 else arrays
+
+
+def explain(x: Any) -> Explanation:
+    """Say what would run, or what ran: where, why, at what price, and what else would have cost.
+
+    Parameters
+    ----------
+    x : ndarray or callable
+        A pending array (the plan and every price), an evaluated one (what happened), or a function
+        without arguments (it is run, and what happened is told).
+
+    Returns
+    -------
+    Explanation
+        Prints as text; ``to_dict()`` gives the data.
+
+    Examples
+    --------
+    >>> import dispatcharr as np
+    >>> text = str(np.explain(np.linspace(0.0, 1.0, 2_000_000) * 2))
+    """
+    from dispatcharr.explain import explanation  # noqa: PLC0415 - only when asked
+
+    if is_array(x):
+        value = x._value
+        if type(value) is Node and value.value is None:
+            return explanation.explain_pending([value])
+        if x._origin is None:
+            return explanation.explain_nothing(
+                "it is a concrete array that no kernel made: an input, a view, or a result too "
+                "small to be planned"
+            )
+        return explanation.explain_record(x._origin)
+    if callable(x):
+        with record_dispatch() as record:
+            result = x()
+            evaluate(*[a for a in (result if isinstance(result, tuple) else (result,))])
+        return explanation.explain_records(record.records)
+    raise TypeError(
+        f"explain: wanted a dispatcharr array or a function without arguments, got "
+        f"{type(x).__name__}; wrap data with asarray, or code with a lambda"
+    )
+
+
+def calibrate(
+    quick: bool = False, progress: Callable[[float, str], None] | None = None
+) -> Profile:
+    """Measure this machine and save what was found, so that prices are this machine's.
+
+    Parameters
+    ----------
+    quick : bool, default False
+        Take at most 2 seconds instead of 20.
+    progress : callable, optional
+        Called as ``progress(fraction, what)`` while it goes on.
+
+    Returns
+    -------
+    Profile
+        The profile now in force.
+    """
+    from dispatcharr.route import profile as profiles  # noqa: PLC0415
+    from dispatcharr.route.calibrate import calibrate as measure  # noqa: PLC0415
+
+    made = measure(quick=quick, progress=progress)
+    profiles.save(made)
+    limits.load()
+    return profiles.current()

@@ -1,0 +1,210 @@
+"""What is not planned: evaluate the inputs, call NumPy, wrap the results, say so.
+
+An opaque function may write to what it is given and may keep it. So pending work that reads its arguments
+runs first, and afterwards the reference counts of their memory are compared: memory that somebody kept is
+foreign from then on. Views of an argument come back as views; a result that NumPy itself also holds on to is
+foreign too.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+
+from dispatcharr import _events, engine
+from dispatcharr._config import options
+from dispatcharr._errors import FallbackError, FallbackWarning
+from dispatcharr.expr.build import SNAPSHOT_BYTES
+from dispatcharr.face import _fastpath
+from dispatcharr.face.array import array_class, unwrap
+from dispatcharr.storage.exports import mark_foreign, root_of
+from dispatcharr.storage.readers import any_pending
+
+__all__ = ["call", "left_to_numpy", "wrap_result"]
+
+_log = logging.getLogger("dispatcharr")
+
+
+def _report(name: str, reason: str) -> None:
+    level = options().on_fallback
+    if level == "silent":
+        return
+    message = f"{name} was left to NumPy: {reason}"
+    if level == "log":
+        _log.info(message)
+    elif level == "warn":
+        warnings.warn(message, FallbackWarning, stacklevel=engine.user_level())
+    else:
+        raise FallbackError(
+            f"{message}; on_fallback='raise' is in force, use another level to let it run"
+        )
+
+
+def left_to_numpy(
+    name: str,
+    reason: str,
+    function: Callable[..., Any] | None,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    """Call a function that keeps nothing on NumPy arguments, wrap, and record the reason."""
+    _report(name, reason)
+    start = time.perf_counter()
+    if function is None:
+        function = getattr(numpy, name)
+    result = _fastpath.wrap(function(*args, **kwargs))
+    if type(result) is tuple:
+        result = tuple([_fastpath.wrap(item) for item in result])
+    if _events.listened():
+        _events.emit(_events.FallbackRecord(name, reason, time.perf_counter() - start))
+    return result
+
+
+def _arrays_in(value: Any, found: dict[int, Any], seen: dict[int, numpy.ndarray]) -> None:
+    """Collect arrays of ours (by id of the NumPy array behind) and NumPy arrays in arguments."""
+    kind = type(value)
+    if kind is array_class():
+        host = unwrap(value)
+        found[id(host)] = value
+        seen[id(host)] = host
+    elif kind is numpy.ndarray:
+        seen[id(value)] = value
+    elif kind is list or kind is tuple:
+        for item in value:
+            _arrays_in(item, found, seen)
+    elif kind is dict:
+        for item in value.values():
+            _arrays_in(item, found, seen)
+
+
+def call(
+    name: str,
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    reason: str | None = "it is not planned",
+) -> Any:
+    """Call NumPy's ``function`` on evaluated arguments and return its result as ours.
+
+    ``reason`` is why it is NumPy's to do; None where there is nothing that could be planned.
+    """
+    if reason is not None:
+        _report(name, reason)
+    ours: dict[int, Any] = {}
+    hosts: dict[int, numpy.ndarray] = {}
+    _arrays_in(args, ours, hosts)
+    if kwargs:
+        _arrays_in(kwargs, ours, hosts)
+    plain_args = unwrap(args)
+    plain_kwargs = unwrap(kwargs) if kwargs else kwargs
+    if any_pending():
+        for host in hosts.values():
+            engine.before_write(host)
+    watched = [
+        (host, root_of(host))
+        for key, host in hosts.items()
+        if key in ours and host.nbytes > SNAPSHOT_BYTES
+    ]
+    before = [(sys.getrefcount(host), sys.getrefcount(root)) for host, root in watched]
+    start = time.perf_counter()
+    result = function(*plain_args, **plain_kwargs)
+    seconds = time.perf_counter() - start
+    if watched:
+        _note_kept(watched, before, result)
+    if reason is not None and _events.listened():
+        _events.emit(_events.FallbackRecord(name, reason, seconds))
+    return wrap_result(result, ours, {id(root) for _, root in watched}, 1)
+
+
+def _note_kept(
+    watched: list[tuple[numpy.ndarray, numpy.ndarray]],
+    before: list[tuple[int, int]],
+    result: Any,
+) -> None:
+    """Mark as foreign the arguments that the function kept a reference to."""
+    explained: dict[int, int] = {}
+    _count_references(result, explained)
+    for (host, root), (old_host, old_root) in zip(watched, before, strict=True):
+        kept_root = sys.getrefcount(root) - old_root - explained.get(id(root), 0)
+        kept_host = sys.getrefcount(host) - old_host
+        if host is not root:
+            kept_host -= explained.get(id(host), 0)
+        if kept_root > 0 or kept_host > 0:
+            mark_foreign(host)
+
+
+def _count_references(result: Any, explained: dict[int, int]) -> None:
+    if type(result) is numpy.ndarray:
+        explained[id(result)] = explained.get(id(result), 0) + 1
+        if result.base is not None:
+            explained[id(result.base)] = explained.get(id(result.base), 0) + 1
+    elif isinstance(result, (list, tuple)):
+        for item in result:
+            _count_references(item, explained)
+
+
+def wrap_result(
+    result: Any, ours: dict[int, Any], known: set[int], depth: int = 0
+) -> Any:
+    """Return ``result`` with its NumPy arrays as ours.
+
+    Parameters
+    ----------
+    result : object
+        What NumPy returned; containers are looked into, subclasses of ``numpy.ndarray`` and
+        scalars stay as they are.
+    ours : dict
+        Arrays of ours among the arguments, by id of the NumPy array behind them: a function that
+        returns its argument returns the user's own object.
+    known : set of int
+        Ids of roots among the arguments, whose visibility is known already.
+    depth : int
+        References to ``result`` that the callers hold beside its container's.
+    """
+    kind = type(result)
+    if kind is numpy.ndarray:
+        mine = ours.get(id(result))
+        if mine is not None:
+            return mine
+        if result.nbytes > SNAPSHOT_BYTES:
+            _adopt(result, known, depth)
+        return _fastpath.wrap(result)
+    if kind is tuple or kind is list:
+        return kind([wrap_result(item, ours, known) for item in result])
+    if isinstance(result, tuple) and hasattr(result, "_fields"):
+        return type(result)(*[wrap_result(item, ours, known) for item in result])
+    return _wrap_special(result)
+
+
+def _adopt(result: numpy.ndarray, known: set[int], depth: int) -> None:
+    root = root_of(result)
+    if id(root) in known:
+        return
+    # Names that hold a fresh result here: `result` and `root` of this frame, the argument of
+    # getrefcount, `result` in wrap_result, its holder (the caller's name or the container), and
+    # for a view its base reference instead of the names above.
+    expected = _FRESH + depth if root is result else _FRESH_BASE
+    if sys.getrefcount(root) > expected:
+        mark_foreign(root)
+
+
+_FRESH = 5
+_FRESH_BASE = 3
+
+
+def _wrap_special(result: Any) -> Any:
+    if isinstance(result, numpy.random.Generator) and type(result) is numpy.random.Generator:
+        from dispatcharr.face.special import Generator  # noqa: PLC0415
+
+        return Generator(result.bit_generator)
+    if type(result).__name__ == "NpzFile":
+        from dispatcharr.face.special import open_archive  # noqa: PLC0415
+
+        return open_archive(result)
+    return result

@@ -1,0 +1,227 @@
+"""Callables with ufunc manners, one per elementwise row, and ``where`` and ``clip``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+
+from dispatcharr import engine
+from dispatcharr._config import options
+from dispatcharr.expr.build import Declined, build
+from dispatcharr.expr.nodes import Node
+from dispatcharr.face import _fastpath, fallback, limits
+from dispatcharr.face.array import concrete, is_array, operand
+from dispatcharr.face.waiting import apply
+from dispatcharr.ops.row import Elementwise
+from dispatcharr.ops.table import BY_NAME, ELEMENTWISE
+
+__all__ = ["FUNCTIONS", "UFunc", "clip", "where", "write_into"]
+
+
+class UFunc(_fastpath.Function):  # type: ignore[misc]
+    """A NumPy ufunc that plans its calls.
+
+    Every attribute and method is the ufunc's own; ``reduce``, ``accumulate``, ``reduceat``, ``outer``
+    and ``at`` run in NumPy on evaluated operands.
+    """
+
+    def __init__(self, row: Elementwise) -> None:
+        def slow(*args: Any, **kwargs: Any) -> Any:
+            return call_ufunc(row, args, kwargs)
+
+        super().__init__(row.ufunc, slow, row.nin, row.nout, limits.function_slot(row))
+        self.__name__ = row.name
+        self.__doc__ = row.ufunc.__doc__ if row.ufunc is not None else None
+
+    @property
+    def __class__(self) -> type:
+        # Programs ask isinstance(f, np.ufunc).
+        return numpy.ufunc
+
+    @__class__.setter
+    def __class__(self, value: type) -> None:
+        raise TypeError("the class of a ufunc cannot be changed")
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._ufunc, name)
+        return _method(self._ufunc, name) if callable(found) else found
+
+    def __repr__(self) -> str:
+        return repr(self._ufunc)
+
+    def __reduce__(self) -> str:
+        return self.__name__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or other is self._ufunc
+
+    def __hash__(self) -> int:
+        return hash(self._ufunc)
+
+
+def _method(ufunc: numpy.ufunc, name: str) -> Callable[..., Any]:
+    method = getattr(ufunc, name)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return fallback.call(f"{ufunc.__name__}.{name}", method, args, kwargs)
+
+    call.__name__ = name
+    call.__doc__ = method.__doc__
+    return call
+
+
+def call_ufunc(row: Elementwise, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call ``row`` as its ufunc is called, with every keyword that NumPy knows."""
+    out = kwargs.get("out") if len(kwargs) == 1 else None
+    if type(out) is tuple and len(out) == 1:
+        out = out[0]
+    if kwargs and "out" in kwargs and len(kwargs) == 1 and out is None:
+        kwargs = {}
+    if len(args) == row.nin + 1 and row.nout == 1 and not kwargs:
+        args, out = args[:-1], args[-1]
+    if len(args) == row.nin and out is not None and row.nout == 1:
+        if is_array(out) and write_into(row, args, concrete(out)):
+            return out
+    elif len(args) == row.nin and not kwargs and all(_understood(a) for a in args):
+        return apply(row, args)
+    if out is not None and "out" not in kwargs:
+        kwargs = {"out": out}
+    reason = "keywords are not planned" if kwargs else "an operand is converted by NumPy"
+    return fallback.call(row.name, row.ufunc, args, kwargs, reason)  # type: ignore[arg-type]
+
+
+def _understood(value: Any) -> bool:
+    return is_array(value) or type(value) in _PLAIN or isinstance(value, numpy.generic)
+
+
+_PLAIN = (numpy.ndarray, int, float, complex, bool)
+
+
+def write_into(row: Elementwise, args: tuple[Any, ...], target: numpy.ndarray) -> bool:
+    """Compute ``row`` straight into ``target`` where that is sound and pays.
+
+    Returns
+    -------
+    bool
+        False when nothing was done: NumPy is to do it.
+    """
+    if not all(_understood(arg) for arg in args):
+        return False
+    values = tuple([operand(arg) for arg in args])
+    if target.nbytes < limits.limit_of(row.name) and not any(type(v) is Node for v in values):
+        return False
+    if not target.flags.writeable or target.size == 0 or target.ndim == 0:
+        return False
+    engine.before_write(target)
+    try:
+        node = build(row, tuple([operand(arg) for arg in args]))
+    except Declined:
+        return False
+    return store_into(node, target)
+
+
+def store_into(node: Node, target: numpy.ndarray, casting: str = "same_kind") -> bool:
+    """Run ``node`` into ``target``, through a temporary where it reads what it would overwrite."""
+    if node.shape != target.shape or not numpy.can_cast(node.dtype, target.dtype, casting):
+        return False
+    if node.errors is not None and any(mode not in ("warn", "ignore") for mode in node.errors):
+        return False
+    if not target.flags.aligned or not target.dtype.isnative:
+        return False
+    if node.dtype != target.dtype:
+        if node.dtype.kind == "c" and target.dtype.kind != "c":
+            return False
+        node = build(BY_NAME["astype"], (node,), target.dtype)
+    if _conflicts(node, target):
+        engine.evaluate([node])
+        if node.value is not None:
+            numpy.copyto(target, node.value)
+        return True
+    engine.store(node, target)
+    return True
+
+
+def _conflicts(node: Node, target: numpy.ndarray) -> bool:
+    """Return whether a block could read memory that an earlier block has written."""
+    here = target.__array_interface__["data"][0]
+    for leaf in node.leaves:
+        host = leaf.host
+        if not numpy.may_share_memory(host, target):
+            continue
+        same = (
+            host.shape == target.shape
+            and host.strides == target.strides
+            and host.itemsize == target.itemsize
+            and host.__array_interface__["data"][0] == here
+        )
+        if not same:
+            return True
+    return False
+
+
+def where(condition: Any, /, *args: Any) -> Any:
+    """Choose elements of ``x`` or ``y`` by ``condition``; see :func:`numpy.where`."""
+    if len(args) == 2 and all(_understood(a) for a in (condition, *args)):
+        return apply(BY_NAME["where"], (condition, *args), numpy.where)
+    return fallback.call("where", numpy.where, (condition, *args), {})
+
+
+def clip(a: Any, *args: Any, **kwargs: Any) -> Any:
+    """Limit the elements of ``a``; see :func:`numpy.clip`."""
+    bounds = args
+    if not kwargs and len(bounds) == 2 and all(_understood(v) for v in (a, *bounds)):
+        return apply(BY_NAME["clip"], (a, *bounds), numpy.clip)
+    if len(bounds) == 2 and set(kwargs) == {"out"} and is_array(kwargs["out"]):
+        values = (a, *bounds)
+        if all(_understood(v) for v in values):
+            out = kwargs["out"]
+            if write_into(BY_NAME["clip"], values, concrete(out)):
+                return out
+    return fallback.call("clip", numpy.clip, (a, *args), kwargs)
+
+
+where.__doc__ = numpy.where.__doc__
+clip.__doc__ = numpy.clip.__doc__
+
+
+def astype(array: Any, dtype: Any, order: str, casting: str, subok: bool, copy: bool) -> Any:
+    """Convert an array of ours as :meth:`numpy.ndarray.astype` does."""
+    value = operand(array)
+    wanted = numpy.dtype(dtype)
+    same = wanted == value.dtype
+    plannable = (
+        order == "K"
+        and not same
+        and numpy.can_cast(value.dtype, wanted, casting)  # type: ignore[arg-type]
+        and not (value.dtype.kind == "c" and wanted.kind not in "c?")
+    )
+    if type(value) is Node and same and not copy:
+        return array
+    big = type(value) is Node or value.nbytes >= limits.limit_of("astype")
+    if plannable and (big or options().defer == "always"):
+        try:
+            node = build(BY_NAME["astype"], (value,), wanted)
+        except Declined:
+            node = None
+        if node is not None and node.shape != () and node.size:
+            from dispatcharr.face.waiting import finish  # noqa: PLC0415
+
+            def direct(host: numpy.ndarray) -> numpy.ndarray:
+                return host.astype(wanted, order, casting, subok, copy)  # type: ignore[call-overload,no-any-return]
+
+            return finish(node, options(), direct, (array,))
+    host = concrete(array)
+    result = host.astype(wanted, order, casting, subok, copy)  # type: ignore[call-overload]
+    return array if result is host else _fastpath.wrap(result)
+
+
+FUNCTIONS: dict[str, Any] = {}
+for _row in ELEMENTWISE:
+    if _row.ufunc is not None:
+        _made = UFunc(_row)
+        for _name in (_row.name, *_row.aliases):
+            FUNCTIONS[_name] = _made
+FUNCTIONS["where"] = where
+FUNCTIONS["clip"] = clip

@@ -1,0 +1,182 @@
+"""Every public name of NumPy under dispatcharr, submodules too.
+
+A mirrored module answers each attribute from NumPy's module of the same path: what is planned is ours; types,
+constants, dtypes and exceptions are NumPy's own objects; functions are wrapped on first use. Mirrored modules are
+real modules that can be imported by path, made by a finder when they are asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import sys
+import types
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy
+
+from dispatcharr.face import creation, fallback, functions, reductions
+from dispatcharr.face.special import Indexer, vectorize
+
+__all__ = ["Mirror", "install", "mirrored"]
+
+_ROOT = "dispatcharr"
+
+PLANNED: dict[str, Any] = {
+    **creation.FUNCTIONS,
+    **functions.FUNCTIONS,
+    **reductions.FUNCTIONS,
+    "vectorize": vectorize,
+}
+
+_FUNCTION_KINDS = (
+    types.FunctionType,
+    types.BuiltinFunctionType,
+    types.MethodType,
+    type(numpy.sum),
+    type(numpy.random.rand),
+    type(numpy.add.reduce),
+)
+_by_function: dict[Any, Any] = {}
+#: Functions that handle no arrays, or must get the very object that they were given.
+_AS_THEY_ARE = {
+    "broadcast_shapes", "dtype", "errstate", "geterr", "geterrcall", "getbufsize", "get_include",
+    "get_printoptions", "info", "isdtype", "issubdtype", "promote_types", "printoptions",
+    "setbufsize", "seterr", "seterrcall", "set_printoptions", "show_config", "show_runtime",
+    "test", "typename", "can_cast", "finfo", "iinfo", "min_scalar_type", "result_type",
+    "common_type", "mintypecode", "iterable",
+}  # fmt: skip
+_UNWRAPPED = {"can_cast", "min_scalar_type", "result_type", "common_type", "iterable"}
+_INDEXERS = {"r_", "c_", "mgrid", "ogrid"}
+
+
+def mirrored(name: str, value: Any, path: str) -> Any:
+    """Return what stands for NumPy's ``value`` called ``name`` in the module ``path``."""
+    top = path == "numpy"
+    if top and name in PLANNED:
+        return PLANNED[name]
+    if top and name in _INDEXERS:
+        return Indexer(value)
+    if isinstance(value, types.ModuleType):
+        return _module(value)
+    if isinstance(value, type):
+        return _type(name, value)
+    if isinstance(value, numpy.ufunc):
+        return PLANNED.get(name) if PLANNED.get(name) == value else _wrapped(name, value)
+    if callable(value) and isinstance(value, _FUNCTION_KINDS):
+        if name in _AS_THEY_ARE:
+            return _on_numpys(value) if name in _UNWRAPPED else value
+        return _wrapped(name, value)
+    return value
+
+
+def _type(name: str, value: type) -> Any:
+    if value is numpy.ndarray:
+        from dispatcharr.face.ndarray import ndarray  # noqa: PLC0415 - it is built on this station
+
+        return ndarray
+    return vectorize if value is numpy.vectorize else value
+
+
+def _module(value: types.ModuleType) -> Any:
+    path = value.__name__
+    if path == "numpy" or path.startswith("numpy."):
+        return importlib.import_module(_ROOT + path[len("numpy") :])
+    return value
+
+
+def _on_numpys(function: Callable[..., Any]) -> Callable[..., Any]:
+    from dispatcharr.face.array import unwrap  # noqa: PLC0415
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return function(*unwrap(args), **unwrap(kwargs))
+
+    call.__name__ = function.__name__
+    call.__doc__ = function.__doc__
+    return call
+
+
+def _wrapped(name: str, function: Callable[..., Any]) -> Any:
+    """Return the wrapper of a NumPy function, one per function wherever it is named."""
+    try:
+        found = _by_function.get(function)
+    except TypeError:
+        found = None
+    if found is not None:
+        return found
+    for planned, ours in PLANNED.items():
+        if getattr(numpy, planned, None) is function:
+            return ours
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return fallback.call(name, function, args, kwargs)
+
+    call.__name__ = name
+    call.__qualname__ = name
+    call.__doc__ = getattr(function, "__doc__", None)
+    call.__wrapped__ = function  # type: ignore[attr-defined]
+    try:
+        _by_function[function] = call
+    except TypeError:
+        pass  # an unhashable callable gets a wrapper per name
+    return call
+
+
+class Mirror(types.ModuleType):
+    """A module of ours that mirrors one of NumPy's."""
+
+    def __init__(self, name: str, doc: str | None = None) -> None:
+        super().__init__(name, doc)
+        self.__dict__["_path"] = "numpy" + name[len(_ROOT) :]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name not in ("__all__", "__doc__"):
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        original = sys.modules.get(self._path) or importlib.import_module(self._path)
+        try:
+            value = getattr(original, name)
+        except AttributeError:
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}") from None
+        made = mirrored(name, value, self._path)
+        self.__dict__[name] = made
+        return made
+
+    def __dir__(self) -> list[str]:
+        original = importlib.import_module(self._path)
+        return sorted({*dir(original), *self.__dict__})
+
+
+class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds ``dispatcharr.X`` where ``numpy.X`` is a module and dispatcharr has none of its own."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: Any = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if not fullname.startswith(_ROOT + "."):
+            return None
+        numpys = "numpy" + fullname[len(_ROOT) :]
+        try:
+            found = sys.modules.get(numpys) or importlib.util.find_spec(numpys)
+        except (ImportError, AttributeError):
+            return None
+        if found is None:
+            return None
+        is_package = hasattr(found, "__path__") or bool(
+            getattr(found, "submodule_search_locations", None)
+        )
+        return importlib.machinery.ModuleSpec(fullname, self, is_package=is_package)
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
+        return Mirror(spec.name, f"dispatcharr's mirror of numpy{spec.name[len(_ROOT):]}.")
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        importlib.import_module("numpy" + module.__name__[len(_ROOT) :])
+
+
+def install() -> None:
+    """Make mirrored modules importable. Own modules of dispatcharr are found before them."""
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.append(_Finder())

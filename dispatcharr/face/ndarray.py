@@ -1,0 +1,410 @@
+"""``dispatcharr.ndarray``: NumPy's array to the program, a value or a promise to us.
+
+Operators, indexing and length come from the fast path; elementwise methods and reductions from the op rows; the
+rest of NumPy's attributes and methods are taken from ``numpy.ndarray`` by name and run on the evaluated array.
+Every way out of waiting goes through :func:`dispatcharr.face.array.concrete`.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy
+
+from dispatcharr import engine
+from dispatcharr.expr.nodes import Node
+from dispatcharr.expr.order import strides_in_order
+from dispatcharr.face import _fastpath, fallback, functions, operators, protocols, reductions
+from dispatcharr.face.array import ArrayMeta, concrete, is_array, set_array_class, unwrap
+from dispatcharr.ops.reductions import REDUCTIONS
+from dispatcharr.storage.exports import lend
+from dispatcharr.storage.readers import any_pending, observe
+
+__all__ = ["ndarray"]
+
+
+class ndarray(_fastpath.Cell, metaclass=ArrayMeta):  # type: ignore[misc]  # noqa: N801
+    """An array that is computed where it is fastest.
+
+    Parameters and behaviour are those of :class:`numpy.ndarray`. Values of large results may be
+    computed later, when somebody looks; nobody can tell but by the clock.
+
+    Examples
+    --------
+    >>> import dispatcharr as np
+    >>> x = np.arange(4.0)
+    >>> x * 2 + 1
+    array([1., 3., 5., 7.])
+    """
+
+    __slots__ = ()
+    __hash__ = None  # type: ignore[assignment]
+    __module__ = "dispatcharr"
+    #: pandas asks this of foreign arrays before it takes them as masks.
+    _typ = "npy_extension"
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        host = numpy.ndarray(*unwrap(args), **unwrap(kwargs))
+        return fallback.wrap_result(host, {}, set())
+
+    # --- what is known without the value ---------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Lengths of the axes."""
+        return self._value.shape  # type: ignore[no-any-return]
+
+    @shape.setter
+    def shape(self, shape: Any) -> None:
+        concrete(self).shape = shape
+
+    @property
+    def dtype(self) -> numpy.dtype[Any]:
+        """Data type of the elements."""
+        return self._value.dtype  # type: ignore[no-any-return]
+
+    @dtype.setter
+    def dtype(self, dtype: Any) -> None:
+        self._value = concrete(self).view(dtype)
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self._value.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return self._value.size  # type: ignore[no-any-return]
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element."""
+        return self._value.dtype.itemsize  # type: ignore[no-any-return]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all elements."""
+        return self._value.nbytes  # type: ignore[no-any-return]
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Bytes from one element to the next along each axis."""
+        value = self._value
+        if type(value) is Node:
+            return strides_in_order(value.shape, value.dtype.itemsize, value.order)
+        return value.strides  # type: ignore[no-any-return]
+
+    @strides.setter
+    def strides(self, strides: Any) -> None:
+        self._value = numpy.lib.stride_tricks.as_strided(concrete(self), strides=strides)
+
+    @property
+    def device(self) -> str:
+        """Where the value is, in the array API's words: ``"cpu"``."""
+        return "cpu"
+
+    # --- views and parts ------------------------------------------------------------------------
+
+    @property
+    def T(self) -> Any:  # noqa: N802
+        """The transposed view."""
+        return self if self.ndim < 2 else _fastpath.wrap(concrete(self).T)
+
+    @property
+    def mT(self) -> Any:  # noqa: N802
+        """The view with the last two axes exchanged."""
+        return _fastpath.wrap(concrete(self).mT)
+
+    @property
+    def real(self) -> Any:
+        """The real part, a view."""
+        host = concrete(self)
+        return self if host.dtype.kind != "c" else _fastpath.wrap(host.real)
+
+    @real.setter
+    def real(self, value: Any) -> None:
+        self._writable().real = unwrap(value)
+
+    @property
+    def imag(self) -> Any:
+        """The imaginary part, a view where there is one."""
+        return _fastpath.wrap(concrete(self).imag)
+
+    @imag.setter
+    def imag(self, value: Any) -> None:
+        self._writable().imag = unwrap(value)
+
+    @property
+    def flat(self) -> Any:
+        """A flat iterator over the elements."""
+        return lend(self._writable()).flat
+
+    @flat.setter
+    def flat(self, value: Any) -> None:
+        self._writable().flat = unwrap(value)
+
+    @property
+    def flags(self) -> Any:
+        """Memory layout flags."""
+        return concrete(self).flags
+
+    @property
+    def base(self) -> Any:
+        """The array whose memory this one views, None if it owns its memory."""
+        base = concrete(self).base
+        return _fastpath.wrap(base) if type(base) is numpy.ndarray else base
+
+    # --- ways out -------------------------------------------------------------------------------
+
+    def _writable(self) -> numpy.ndarray:
+        """Return the NumPy array behind, for somebody who may write to it."""
+        host = concrete(self)
+        if any_pending():
+            engine.before_write(host)
+        return host
+
+    @property
+    def data(self) -> memoryview:
+        """The memory, as a buffer."""
+        return lend(self._writable()).data
+
+    @property
+    def ctypes(self) -> Any:
+        """The memory, for ctypes."""
+        return lend(self._writable()).ctypes
+
+    def __array__(self, dtype: Any = None, *, copy: bool | None = None) -> numpy.ndarray:
+        return protocols.as_numpy(self, dtype, copy)
+
+    def to_numpy(self, *, copy: bool = False) -> numpy.ndarray:
+        """Return the values as a genuine :class:`numpy.ndarray`.
+
+        Parameters
+        ----------
+        copy : bool, default False
+            Whether the memory is the result's own.
+
+        Returns
+        -------
+        numpy.ndarray
+            Of the same shape and dtype; it shares memory unless ``copy`` is true.
+
+        Examples
+        --------
+        >>> import dispatcharr as np
+        >>> type(np.arange(3).to_numpy()).__module__
+        'numpy'
+        """
+        return protocols.as_numpy(self, None, copy or None)
+
+    __array_ufunc__ = protocols.array_ufunc
+    __array_function__ = protocols.array_function
+    __array_namespace__ = protocols.array_namespace
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        return protocols.array_interface(self)
+
+    @property
+    def __array_struct__(self) -> Any:
+        return lend(self._writable()).__array_struct__
+
+    def __buffer__(self, flags: int, /) -> memoryview:
+        return memoryview(lend(self._writable()))
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        return lend(self._writable()).__dlpack__(**kwargs)
+
+    def __dlpack_device__(self) -> Any:
+        return concrete(self).__dlpack_device__()
+
+    def to_device(self, device: str, /, *, stream: Any = None) -> Any:
+        """Return the array on ``device``: itself on ``"cpu"``, else an error as NumPy's."""
+        concrete(self).to_device(device, stream=stream)
+        return self
+
+    def __bool__(self) -> bool:
+        return bool(concrete(self))
+
+    def __int__(self) -> int:
+        return int(concrete(self))
+
+    def __float__(self) -> float:
+        return float(concrete(self))
+
+    def __complex__(self) -> complex:
+        return complex(concrete(self))
+
+    def __index__(self) -> int:
+        return operator.index(concrete(self))
+
+    def __bytes__(self) -> bytes:
+        return concrete(self).tobytes()
+
+    def __contains__(self, item: object) -> bool:
+        return unwrap(item) in concrete(self)
+
+    def __iter__(self) -> Iterator[Any]:
+        host = concrete(self)
+        if host.ndim == 0:
+            raise TypeError("iteration over a 0-d array")
+        return iter(host) if host.ndim == 1 else map(_fastpath.wrap, host)
+
+    def __repr__(self) -> str:
+        return repr(concrete(self))
+
+    def __str__(self) -> str:
+        return str(concrete(self))
+
+    def __format__(self, spec: str) -> str:
+        return format(concrete(self), spec)
+
+    def __copy__(self) -> Any:
+        return _fastpath.wrap(concrete(self).__copy__())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        made = _fastpath.wrap(concrete(self).__deepcopy__(memo))
+        memo[id(self)] = made
+        return made
+
+    def __reduce__(self) -> Any:
+        return rebuild, (concrete(self),)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return rebuild, (concrete(self),)
+
+    def __setstate__(self, state: Any) -> None:
+        concrete(self).__setstate__(state)
+
+    @classmethod
+    def __class_getitem__(cls, item: Any) -> Any:
+        return numpy.ndarray[item]
+
+    # --- operators that have no slot ------------------------------------------------------------
+
+    def __matmul__(self, other: Any) -> Any:
+        return _opaque(operator.matmul, "matmul", self, other)
+
+    def __rmatmul__(self, other: Any) -> Any:
+        return _opaque(operator.matmul, "matmul", other, self)
+
+    def __imatmul__(self, other: Any) -> Any:
+        host = self._writable()
+        result = operator.imatmul(host, unwrap(other))
+        return self if result is host else _fastpath.wrap(result)
+
+    def __divmod__(self, other: Any) -> Any:
+        return _opaque(divmod, "divmod", self, other)
+
+    def __rdivmod__(self, other: Any) -> Any:
+        return _opaque(divmod, "divmod", other, self)
+
+    # --- methods that are planned, or that hand out self ----------------------------------------
+
+    def astype(
+        self,
+        dtype: Any,
+        order: str = "K",
+        casting: str = "unsafe",
+        subok: bool = True,
+        copy: bool = True,
+    ) -> Any:
+        """Return a copy with elements of ``dtype``; see :meth:`numpy.ndarray.astype`."""
+        return functions.astype(self, dtype, order, casting, subok, copy)
+
+    def clip(self, *args: Any, **kwargs: Any) -> Any:
+        """Limit the elements; see :meth:`numpy.ndarray.clip`."""
+        if len(args) == 2 and not kwargs.keys() - {"out"}:
+            return functions.clip(self, *args, **kwargs)
+        return _method("clip")(self, *args, **kwargs)
+
+    def conj(self) -> Any:
+        """Return the complex conjugate."""
+        return functions.FUNCTIONS["conjugate"](self) if self.dtype.kind == "c" else self
+
+    def conjugate(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the complex conjugate; see :func:`numpy.conjugate`."""
+        if args or kwargs:
+            return functions.FUNCTIONS["conjugate"](self, *args, **kwargs)
+        return self.conj()
+
+    def resize(self, *args: Any, **kwargs: Any) -> None:
+        """Change shape and size in place; see :meth:`numpy.ndarray.resize`."""
+        host = self._writable()
+        kwargs.setdefault("refcheck", True)
+        if kwargs["refcheck"] and host.base is None:
+            # NumPy would count our own reference as somebody else's.
+            copy = host.copy()
+            copy.resize(*args, refcheck=False)
+            self._value = copy
+        else:
+            host.resize(*args, **kwargs)
+
+
+def rebuild(host: numpy.ndarray) -> Any:
+    """Make an array of ours on a NumPy array that nobody else holds: unpickling."""
+    return _fastpath.wrap(host)
+
+
+def _opaque(function: Callable[..., Any], name: str, left: Any, right: Any) -> Any:
+    for other in (left, right):
+        if not is_array(other) and getattr(type(other), "__array_ufunc__", 0) is None:
+            return NotImplemented
+    return fallback.call(name, function, (left, right), {})
+
+
+#: Methods that write to their array.
+_WRITES = {"sort", "partition", "fill", "put", "byteswap", "setflags", "setfield", "itemset"}
+
+
+def _method(name: str) -> Callable[..., Any]:
+    numpys = getattr(numpy.ndarray, name)
+    writes = name in _WRITES
+
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        host = self._writable() if writes else concrete(self)
+        if any_pending() and (args or kwargs):
+            return fallback.call(name, numpys, (self, *args), kwargs)
+        result = numpys(host, *unwrap(args), **(unwrap(kwargs) if kwargs else kwargs))
+        if result is host:
+            return self
+        if kwargs.get("out") is not None and type(result) is numpy.ndarray:
+            return kwargs["out"]
+        return fallback.wrap_result(result, {}, {id(host)}) if type(result) in (
+            tuple, list
+        ) and name != "tolist" else _fastpath.wrap(result)  # fmt: skip
+
+    method.__name__ = name
+    method.__qualname__ = f"ndarray.{name}"
+    method.__doc__ = numpys.__doc__
+    return method
+
+
+def _complete() -> None:
+    """Add what ``numpy.ndarray`` has and the class above does not: reductions, then the rest."""
+    for row in REDUCTIONS:
+        if row.method:
+            setattr(ndarray, row.name, reductions.method(row))
+    for name in dir(numpy.ndarray):
+        if not name.startswith("_") and name not in vars(ndarray):
+            member = getattr(numpy.ndarray, name)
+            if callable(member):
+                setattr(ndarray, name, _method(name))
+            else:
+                setattr(ndarray, name, property(_attribute(name), doc=member.__doc__))
+
+
+def _attribute(name: str) -> Callable[[Any], Any]:
+    def get(self: Any) -> Any:
+        return _fastpath.wrap(getattr(concrete(self), name))
+
+    return get
+
+
+_complete()
+set_array_class(ndarray)
+operators.install()
+observe(_fastpath.set_pending)

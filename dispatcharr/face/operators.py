@@ -1,0 +1,230 @@
+"""What operators do when the fast path declines: handlers per slot, derived from the op rows."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from sys import getrefcount
+from typing import Any
+
+import numpy
+
+from dispatcharr import engine
+from dispatcharr._config import options
+from dispatcharr.expr.build import Declined, build
+from dispatcharr.expr.nodes import Node
+from dispatcharr.face import _fastpath, fallback, limits
+from dispatcharr.face.array import concrete, is_array, operand, unwrap
+from dispatcharr.face.functions import FUNCTIONS, store_into, write_into
+from dispatcharr.face.temporary import is_temporary_item, set_item_count
+from dispatcharr.face.waiting import apply, may_wait
+from dispatcharr.ops.row import Elementwise
+from dispatcharr.ops.table import BY_NAME, ELEMENTWISE
+from dispatcharr.storage.readers import Reader, any_pending
+
+__all__ = ["install"]
+
+_BY_OPERATOR = {row.operator: row for row in ELEMENTWISE if row.operator is not None}
+_PLAIN = {int, float, complex, bool, numpy.ndarray}
+#: NumPy computes these powers by other means than ``power``; the bits differ.
+_POWERS = {2: "square", 0.5: "sqrt", -1: "reciprocal", 1: "positive"}
+
+
+def _python_operator(name: str) -> Callable[..., Any]:
+    return getattr(operator, f"{name}_" if name in ("and", "or") else name)  # type: ignore[no-any-return]
+
+
+def _is_planned_operand(value: Any) -> bool:
+    return is_array(value) or type(value) in _PLAIN or isinstance(value, numpy.generic)
+
+
+def _foreign(row: Elementwise, operate: Callable[..., Any], left: Any, right: Any) -> Any:
+    """Operate with something that is neither an array nor a number, as NumPy's operators do."""
+    other = right if is_array(left) else left
+    override = getattr(type(other), "__array_ufunc__", _MISSING)
+    if override is None:
+        return NotImplemented
+    if override is not _MISSING and not isinstance(other, numpy.ndarray):
+        return FUNCTIONS[row.name](left, right)
+    result = operate(unwrap(left), unwrap(right))
+    return fallback.wrap_result(result, {}, set())
+
+
+_MISSING = object()
+
+
+def _power_row(row: Elementwise, left: Any, right: Any) -> tuple[Elementwise, tuple[Any, ...]]:
+    """Return the row and operands that ``**`` uses for scalar exponents."""
+    if row.name == "power" and type(right) in (int, float) and is_array(left):
+        kind = operand(left).dtype.kind
+        special = _POWERS.get(right)
+        if special is not None and (kind in "fc" or (special == "square" and kind in "iu")):
+            return BY_NAME[special], (left,)
+    return row, (left, right)
+
+
+def _binary(name: str) -> Callable[[Any, Any], Any]:
+    row = _BY_OPERATOR[name]
+    operate = _python_operator(name)
+
+    def handler(left: Any, right: Any) -> Any:
+        if not (_is_planned_operand(left) and _is_planned_operand(right)):
+            return _foreign(row, operate, left, right)
+        used, operands = _power_row(row, left, right)
+        if used is row:
+            return apply(row, operands, operate)
+        return apply(used, operands, lambda value: operate(value, right))
+
+    return handler
+
+
+def _unary(name: str) -> Callable[[Any], Any]:
+    row = _BY_OPERATOR[name]
+    operate = _python_operator(name)
+
+    def handler(value: Any) -> Any:
+        return apply(row, (value,), operate)
+
+    return handler
+
+
+def _inplace(name: str) -> Callable[[Any, Any], Any]:
+    row = _BY_OPERATOR[name]
+    operate = getattr(operator, f"i{name}")
+
+    def handler(array: Any, other: Any) -> Any:
+        if not is_array(array):
+            return NotImplemented
+        if not _is_planned_operand(other):
+            return _inplace_foreign(operate, array, other)
+        used, operands = _power_row(row, array, other)
+        if type(operand(array)) is Node and _rebind(used, array, operands):
+            return array
+        host = concrete(array)
+        if write_into(used, operands, host):
+            return array
+        if any_pending():
+            engine.before_write(host)
+        result = operate(host, unwrap(other))
+        return array if result is host else _fastpath.wrap(result)
+
+    return handler
+
+
+def _inplace_foreign(operate: Callable[..., Any], array: Any, other: Any) -> Any:
+    if getattr(type(other), "__array_ufunc__", _MISSING) is None:
+        return NotImplemented
+    host = concrete(array)
+    engine.before_write(host)
+    result = operate(host, unwrap(other))
+    return array if result is host else fallback.wrap_result(result, {}, set())
+
+
+def _rebind(row: Elementwise, array: Any, operands: tuple[Any, ...]) -> bool:
+    """Update a pending array in place by making it show a further node.
+
+    No view of a pending array exists, so nobody can tell this from a write.
+    """
+    held = array._value
+    try:
+        node = build(row, tuple([operand(value) for value in operands]))
+        if node.shape != held.shape or not numpy.can_cast(node.dtype, held.dtype, "same_kind"):
+            return False
+        if node.dtype != held.dtype:
+            node = build(BY_NAME["astype"], (node,), held.dtype)
+    except Declined:
+        return False
+    if node.order != held.order or not may_wait(node, options()):
+        return False
+    old = held.owner
+    array._value = node
+    node.owner = Reader(array, tuple({id(leaf.root) for leaf in node.leaves}))
+    if old is not None:
+        held.owner = None
+        old.close()
+    return True
+
+
+def _getitem(array: Any, key: Any) -> Any:
+    host = concrete(array)
+    return _fastpath.wrap(host[unwrap(key)])
+
+
+def _is_basic(key: Any) -> bool:
+    if type(key) is tuple:
+        return all(type(k) is not tuple and _is_basic(k) for k in key)
+    return key is None or key is Ellipsis or type(key) in (int, slice)
+
+
+def _setitem(array: Any, key: Any, item: Any) -> None:
+    if type(item) is _Counted:
+        _Counted.seen = getrefcount(item)
+        return
+    temporary = is_array(item) and is_temporary_item(getrefcount(item))
+    host = concrete(array)
+    if any_pending():
+        engine.before_write(host)
+    value = operand(item)
+    if _is_basic(key) and (type(value) is Node or _is_large(value)):
+        target = host[key]
+        if type(target) is numpy.ndarray and _assign(target, value, temporary):
+            return
+    host[unwrap(key)] = unwrap(item)
+
+
+def _is_large(value: Any) -> bool:
+    return type(value) is numpy.ndarray and value.nbytes >= limits.limit_of("positive")
+
+
+def _assign(target: numpy.ndarray, value: Any, temporary: bool) -> bool:
+    """Write ``value`` into the view ``target`` by a kernel of its own, where that is sound."""
+    if not target.flags.writeable or target.ndim == 0 or target.shape != value.shape:
+        return False
+    if type(value) is Node and not temporary:
+        engine.evaluate([value])
+        value = value.value
+    try:
+        node = value if type(value) is Node else build(BY_NAME["positive"], (value,))
+        return store_into(node, target, "unsafe")
+    except Declined:
+        return False
+
+
+def _length(array: Any) -> int:
+    value = operand(array)
+    if value.shape == ():
+        raise TypeError("len() of unsized object")
+    return int(value.shape[0])
+
+
+class _Counted:
+    """Measures how often item assignment counts its value, for temporaries and for names."""
+
+    seen = 0
+
+
+def _measure_item() -> None:
+    probe = _fastpath.wrap(numpy.zeros(1))
+    probe[0] = _Counted()
+    temporary = _Counted.seen
+    named = _Counted()
+    probe[0] = named
+    set_item_count(temporary, _Counted.seen)
+
+
+def install() -> None:
+    """Give every operator slot its handler."""
+    for slot, name in enumerate(_fastpath.SLOT_NAMES):
+        if name in _fastpath.BINARY or name in _fastpath.COMPARE:
+            _fastpath.set_handler(slot, _binary(name))
+        elif name in _fastpath.UNARY:
+            _fastpath.set_handler(slot, _unary(name))
+        elif name.startswith("i") and name[1:] in _fastpath.BINARY:
+            _fastpath.set_handler(slot, _inplace(name[1:]))
+    _fastpath.set_handler(_fastpath.SLOT_NAMES.index("getitem"), _getitem)
+    _fastpath.set_handler(_fastpath.SLOT_NAMES.index("setitem"), _setitem)
+    _fastpath.set_handler(_fastpath.SLOT_NAMES.index("len"), _length)
+    limits.prepare()
+    _measure_item()
+
+

@@ -1,0 +1,63 @@
+"""Pending work must not keep more memory alive than the eager program would.
+
+An operand whose last outside reference is gone lives only because pending nodes read it; the eager program
+would have freed it after the operation. Whenever a node is recorded, such operands are looked for, and where they
+outweigh the results that they wait for, those are computed.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy
+
+from dispatcharr import engine
+from dispatcharr.expr.nodes import Leaf, Node
+from dispatcharr.storage.readers import pending_arrays
+
+__all__ = ["settle_pinned"]
+
+#: Operands of fewer bytes are not worth the look.
+WORTH = 1 << 22
+
+
+def settle_pinned() -> None:
+    """Run pending work that keeps more memory alive than its results would take."""
+    readers: dict[int, dict[int, Node]] = {}
+    held: dict[int, dict[int, Leaf]] = {}
+    for array in pending_arrays():
+        node = array._value
+        if type(node) is Node:
+            for leaf in node.leaves:
+                if leaf.root.nbytes >= WORTH:
+                    readers.setdefault(id(leaf.root), {})[id(node)] = node
+                    held.setdefault(id(leaf.root), {})[id(leaf)] = leaf
+    pinned = 0
+    waiting: dict[int, Node] = {}
+    for key, leaves in held.items():
+        if _only_pending(list(leaves.values())):
+            pinned += next(iter(leaves.values())).root.nbytes
+            waiting.update(readers[key])
+    if pinned > sum(node.nbytes for node in waiting.values()):
+        engine.evaluate(list(waiting.values()))
+
+
+def _only_pending(leaves: list[Leaf]) -> bool:
+    """Return whether nothing but ``leaves`` refers to the root that they share."""
+    root = leaves[0].root
+    views: dict[int, tuple[numpy.ndarray, int]] = {}
+    expected = 2  # the name `root` and getrefcount's argument
+    for leaf in leaves:
+        expected += 1
+        if leaf.host is root:
+            expected += 1
+        else:
+            views[id(leaf.host)] = leaf.host, views.get(id(leaf.host), (None, 0))[1] + 1
+    del leaf
+    for key in list(views):
+        view, count = views.pop(key)
+        # The name `view` and getrefcount's argument hold it beside its leaves.
+        if sys.getrefcount(view) > count + 2:
+            return False
+        expected += 1
+    return sys.getrefcount(root) <= expected

@@ -1,0 +1,153 @@
+"""How other libraries reach our arrays: NumPy's protocols, buffers, DLPack, the array API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+
+from dispatcharr import engine
+from dispatcharr.expr.build import SNAPSHOT_BYTES
+from dispatcharr.face import _fastpath, fallback, functions, reductions
+from dispatcharr.face.array import array_class, concrete, is_array
+from dispatcharr.ops.reductions import REDUCTIONS
+from dispatcharr.ops.table import BY_UFUNC
+from dispatcharr.storage.exports import lend
+from dispatcharr.storage.readers import any_pending
+
+__all__ = [
+    "array_function", "array_interface", "array_namespace", "array_ufunc", "as_numpy",
+]  # fmt: skip
+
+
+def as_numpy(array: Any, dtype: Any, copy: bool | None) -> numpy.ndarray:
+    """Return what ``numpy.asarray(array)`` gives: a view whose life we can watch, or a copy."""
+    host = concrete(array)
+    if dtype is not None and numpy.dtype(dtype) != host.dtype:
+        if copy is False:
+            raise ValueError(
+                f"__array__: a copy is needed to convert {host.dtype} to {numpy.dtype(dtype)}, "
+                "and copy=False forbids it"
+            )
+        return host.astype(dtype)
+    if copy:
+        return host.copy()
+    if any_pending():
+        engine.before_write(host)
+    return lend(host) if host.nbytes > SNAPSHOT_BYTES else host.view()
+
+
+def array_interface(array: Any) -> dict[str, Any]:
+    """Return the interface dictionary, its ``data`` a counted view instead of a raw pointer."""
+    host = concrete(array)
+    if any_pending():
+        engine.before_write(host)
+    interface = dict(host.__array_interface__)
+    if interface["strides"] is None:
+        interface["strides"] = host.strides
+    lent = lend(host)
+    interface["data"] = (lent.__array_interface__["data"][0], not host.flags.writeable)
+    # The consumer keeps the object that it asked; the lease rides along for as long as it keeps
+    # the dictionary. A consumer that keeps only the pointer cannot be counted.
+    from dispatcharr.storage.exports import mark_foreign  # noqa: PLC0415
+
+    mark_foreign(host)
+    return interface
+
+
+def array_ufunc(self: Any, ufunc: numpy.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+    """NumPy's ``__array_ufunc__``: plan what has a row, run the rest on evaluated operands."""
+    for value in (*inputs, *kwargs.get("out", ())):
+        override = getattr(type(value), "__array_ufunc__", None)
+        if (
+            override is not None
+            and override is not numpy.ndarray.__array_ufunc__
+            and not is_array(value)
+            and not isinstance(value, numpy.ndarray)
+        ):
+            return NotImplemented
+    row = BY_UFUNC.get(ufunc)
+    if method == "__call__" and row is not None:
+        return functions.call_ufunc(row, inputs, kwargs)
+    called = ufunc if method == "__call__" else getattr(ufunc, method)
+    name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
+    return fallback.call(name, called, inputs, kwargs)
+
+
+def array_function(
+    self: Any, function: Callable[..., Any], types: Any, args: Any, kwargs: Any
+) -> Any:
+    """NumPy's ``__array_function__``: the planned function of that name, or NumPy's on values."""
+    for kind in types:
+        if kind is not array_class() and not issubclass(kind, numpy.ndarray):
+            return NotImplemented
+    planned = _planned().get(function)
+    if planned is not None:
+        return planned(*args, **kwargs)
+    implementation = getattr(function, "_implementation", function)
+    return fallback.call(function.__name__, implementation, args, kwargs)
+
+
+_functions: dict[Any, Any] = {}
+
+
+def _planned() -> dict[Any, Any]:
+    if not _functions:
+        for row in REDUCTIONS:
+            _functions[getattr(numpy, row.name)] = reductions.FUNCTIONS[row.name]
+        _functions[numpy.where] = functions.where
+        _functions[numpy.clip] = functions.clip
+    return _functions
+
+
+class _Namespace:
+    """What ``__array_namespace__`` returns: dispatcharr, with 0-d arrays in the place of scalars.
+
+    Array-API consumers keep asking results for their namespace, and a NumPy scalar answers with
+    NumPy's.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[str, Any] = {}
+        self.__name__ = "dispatcharr.array_api"
+
+    def __getattr__(self, name: str) -> Any:
+        import dispatcharr  # noqa: PLC0415 - the namespace is the package itself
+
+        found = getattr(dispatcharr, name)
+        if not callable(found) or isinstance(found, type):
+            return found
+        made = self._made.get(name)
+        if made is None:
+            made = self._made[name] = _zero_dimensional(found)
+        return made
+
+    def __dir__(self) -> list[str]:
+        import dispatcharr  # noqa: PLC0415
+
+        return dir(dispatcharr)
+
+    def __repr__(self) -> str:
+        return "<array API namespace of dispatcharr>"
+
+
+def _zero_dimensional(function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        result = function(*args, **kwargs)
+        if isinstance(result, numpy.generic):
+            return _fastpath.wrap(numpy.asarray(result))
+        return result
+
+    call.__name__ = getattr(function, "__name__", "function")
+    call.__doc__ = function.__doc__
+    return call
+
+
+_namespace = _Namespace()
+
+
+def array_namespace(self: Any, *, api_version: str | None = None) -> Any:
+    """The array API's namespace of this array."""
+    numpy.empty(0).__array_namespace__(api_version=api_version)
+    return _namespace

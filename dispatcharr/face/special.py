@@ -1,0 +1,74 @@
+"""NumPy's objects whose methods return arrays: random generators, archives, index builders.
+
+They stay what they are to ``isinstance``; only what they return becomes ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+
+from dispatcharr.face import fallback
+from dispatcharr.face.array import unwrap
+
+__all__ = ["Generator", "Indexer", "open_archive", "vectorize"]
+
+
+class Generator(numpy.random.Generator):
+    """A :class:`numpy.random.Generator` whose arrays are dispatcharr's. Seeds keep their numbers."""
+
+
+def _draws(name: str) -> Callable[..., Any]:
+    numpys = getattr(numpy.random.Generator, name)
+
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return fallback.call(f"Generator.{name}", numpys, (self, *args), kwargs, None)
+
+    method.__name__ = name
+    method.__doc__ = numpys.__doc__
+    return method
+
+
+for _name in dir(numpy.random.Generator):
+    if not _name.startswith("_") and callable(getattr(numpy.random.Generator, _name)):
+        if _name != "spawn":
+            setattr(Generator, _name, _draws(_name))
+
+
+class vectorize(numpy.vectorize):  # noqa: N801
+    """:class:`numpy.vectorize` whose results are dispatcharr's arrays."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        result = super().__call__(*unwrap(args), **unwrap(kwargs))
+        return fallback.wrap_result(result, {}, set())
+
+
+class Indexer:
+    """``r_``, ``c_``, ``mgrid``, ``ogrid``, ``ix_``: NumPy's own, with our arrays in and out."""
+
+    def __init__(self, numpys: Any) -> None:
+        self._numpys = numpys
+
+    def __getitem__(self, key: Any) -> Any:
+        return fallback.wrap_result(self._numpys[unwrap(key)], {}, set())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._numpys, name)
+
+    def __repr__(self) -> str:
+        return repr(self._numpys)
+
+
+class _Archive(numpy.lib.npyio.NpzFile):
+    """An ``.npz`` archive whose members are dispatcharr's arrays."""
+
+    def __getitem__(self, key: str) -> Any:
+        return fallback.wrap_result(super().__getitem__(key), {}, set())
+
+
+def open_archive(archive: Any) -> Any:
+    """Return ``archive`` with its members as ours."""
+    archive.__class__ = _Archive
+    return archive

@@ -1,0 +1,163 @@
+"""Whether an operation may wait, and the road of those that may and of those that may not.
+
+:func:`apply` is where every planned elementwise operation comes through, from operators, functions and
+protocols alike. In this order: what is small and concrete runs as plain NumPy; what cannot be planned is left
+to NumPy with its reason; what may wait becomes a pending array; the rest runs at once, by the same plan and
+route. The conditions for waiting are those of the design page, section 4.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+
+from dispatcharr import _events, engine
+from dispatcharr._config import Options, options
+from dispatcharr.expr.build import Declined, build, may_warn_later
+from dispatcharr.expr.nodes import Node
+from dispatcharr.face import _fastpath, limits
+from dispatcharr.face.array import operand, unwrap
+from dispatcharr.face.fallback import left_to_numpy
+from dispatcharr.face.pinned import settle_pinned
+from dispatcharr.ops.row import Elementwise
+from dispatcharr.storage.exports import is_visible
+from dispatcharr.storage.readers import Reader
+
+__all__ = ["apply", "is_small", "may_wait", "pend", "plans_everything", "run_now"]
+
+#: A pending graph is run when it has grown to this many nodes.
+MOST_NODES = 60
+
+
+def plans_everything(chosen: Options) -> bool:
+    """Return whether options ask for small operations to be planned too."""
+    return chosen.backend != "auto" or chosen.defer == "always" or bool(chosen.verify)
+
+
+def is_small(name: str, values: tuple[Any, ...], chosen: Options) -> bool:
+    """Return whether an operation on ``values`` is not worth planning."""
+    if plans_everything(chosen):
+        return False
+    size = 1
+    arrays = 0
+    item = 1
+    for value in values:
+        if type(value) is Node:
+            return False
+        if type(value) is numpy.ndarray:
+            arrays += 1
+            size = max(size, value.size) if arrays < 2 else _joint(size, value, values)
+            item = max(item, value.itemsize)
+    return size * item < limits.limit_of(name)
+
+
+def _joint(size: int, value: numpy.ndarray, values: tuple[Any, ...]) -> int:
+    shapes = {v.shape for v in values if type(v) is numpy.ndarray and v.size > 1}
+    return max(size, value.size) if len(shapes) <= 1 else size * value.size
+
+
+def may_wait(node: Node, chosen: Options) -> bool:
+    """Return whether ``node`` may stay pending: section 4 of the design page."""
+    if chosen.defer == "never" or node.shape == () or node.size == 0:
+        return False
+    if chosen.defer == "auto":
+        if node.size * 8 < limits.limit_of(node.row.name) and node.count == 1:
+            return False
+        if chosen.backend != "auto" and node.size * 8 < limits.UNREAD:
+            return False
+    if not may_warn_later(node.errors, chosen.defer == "always"):
+        return False
+    if node.count >= MOST_NODES or node.nbytes > _largest():
+        return False
+    if any(is_visible(leaf.root) for leaf in node.leaves):
+        return False
+    return not _in_dask_task()
+
+
+def _largest() -> int:
+    limit = options().memory_limit
+    return _machine_share() if limit is None else limit
+
+
+_share: list[int] = []
+
+
+def _machine_share() -> int:
+    """Return an eighth of the machine's memory: a larger result is allocated at once."""
+    if not _share:
+        try:
+            import os  # noqa: PLC0415
+
+            total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        except (AttributeError, ValueError, OSError):
+            total = 8 << 30  # no sysconf on Windows; half of what any recent machine has
+        _share.append(total // 8)
+    return _share[0]
+
+
+def _in_dask_task() -> bool:
+    worker = sys.modules.get("distributed.worker")
+    return worker is not None and getattr(worker.thread_state, "key", None) is not None
+
+
+def pend(node: Node) -> Any:
+    """Return a new pending array that shows ``node``."""
+    settle_pinned()
+    array = _fastpath.cell(node)
+    node.owner = Reader(array, tuple({id(leaf.root) for leaf in node.leaves}))
+    return array
+
+
+def apply(
+    row: Elementwise, operands: tuple[Any, ...], direct: Callable[..., Any] | None = None
+) -> Any:
+    """Run or record ``row`` on ``operands``; return what NumPy's function would, as ours.
+
+    Parameters
+    ----------
+    row : Elementwise
+        The operation.
+    operands : tuple
+        Arrays of ours, NumPy arrays, scalars, or anything that NumPy converts.
+    direct : callable, optional
+        What plain NumPy does instead of calling ``row.ufunc`` (an operator).
+    """
+    values = tuple([operand(value) for value in operands])
+    chosen = options()
+    call = direct or row.ufunc
+    if call is not None and is_small(row.name, values, chosen):
+        if _events.listened():
+            _events.emit(_events.DirectRecord(row.name))
+        return _fastpath.wrap(call(*values))
+    try:
+        if row.nout != 1:
+            raise Declined("it has several results")
+        node = build(row, values)
+    except Declined as reason:
+        return left_to_numpy(row.name, str(reason), call, unwrap(operands), {})
+    if node.shape == () or node.size == 0:
+        return left_to_numpy(row.name, "it has one element or none", call, unwrap(operands), {})
+    return finish(node, chosen, call, operands)
+
+
+def finish(
+    node: Node, chosen: Options, call: Callable[..., Any] | None, operands: tuple[Any, ...]
+) -> Any:
+    """Let ``node`` wait, or run it at once."""
+    if may_wait(node, chosen):
+        return pend(node)
+    if node.errors is not None and any(mode not in ("warn", "ignore") for mode in node.errors):
+        reason = "errstate asks for an action at once"
+        return left_to_numpy(node.row.name, reason, call, unwrap(operands), {})
+    return run_now(node)
+
+
+def run_now(node: Node) -> Any:
+    """Evaluate ``node`` at once and return its array."""
+    array = _fastpath.cell(node)
+    node.owner = Reader(array, ())
+    engine.evaluate([node])
+    return array

@@ -1,0 +1,317 @@
+"""The ``blocks`` engine: NumPy ufuncs over cache-sized blocks, with reused temporaries.
+
+A region is run block by block: each instruction is one NumPy call with ``out=`` into a temporary that stays in
+the cache, or straight into the output. Nothing is compiled; every row and dtype works; it is the reference that
+other engines are tested against. A single instruction needs no blocks and runs as NumPy would, once per
+chunk.
+
+A :class:`Job` is a prepared region: ``count`` tasks that may run in any order and on any thread, and a
+``finish`` that joins partial reductions. How a reduction is cut depends on its shape alone, so its bits do not
+depend on the threads.
+
+Floating-point errors are collected, not raised: tasks run under NumPy's ``call`` mode, and :attr:`Job.errors`
+says afterwards what NumPy would have warned of.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy
+
+from dispatcharr.kernels.grid import Grid, block_grid
+from dispatcharr.ops.row import Elementwise
+from dispatcharr.plan.region import Instruction, Reducing, Region
+from dispatcharr.plan.work import register_dtypes
+
+__all__ = ["REDUCE_BLOCK_BYTES", "Job", "prepare"]
+
+#: Bytes of a block in reductions. A constant, not a measured one: it decides their last bits.
+REDUCE_BLOCK_BYTES = 1 << 17
+#: Elements of a block when nothing is computed before the reduction.
+PLAIN_REDUCE_ELEMENTS = 1 << 18
+#: Pieces that a reduction to few values is cut into, whatever the number of threads.
+SEGMENTS = 64
+
+_scratch = threading.local()
+
+
+def scratch(slot: int, nbytes: int) -> numpy.ndarray:
+    """Return this thread's reused memory number ``slot``, at least ``nbytes`` long."""
+    held: list[numpy.ndarray] = getattr(_scratch, "held", [])
+    if not held:
+        _scratch.held = held
+    while len(held) <= slot:
+        held.append(numpy.empty(0, numpy.uint8))
+    if held[slot].nbytes < nbytes:
+        held[slot] = numpy.empty(nbytes, numpy.uint8)
+    return held[slot]
+
+
+class Job:
+    """A region bound to its buffers, cut into tasks."""
+
+    def __init__(
+        self,
+        region: Region,
+        inputs: Sequence[numpy.ndarray],
+        outputs: Sequence[numpy.ndarray],
+        block_bytes: int,
+        pieces: int,
+        watch: bool,
+    ) -> None:
+        self.region = region
+        self.errors: set[tuple[str, str]] = set()
+        self.watch = watch
+        views = [
+            layout.view(buffer) for layout, buffer in zip(region.inputs, inputs, strict=True)
+        ]
+        stored = outputs[: len(region.output_layouts)]
+        out_views = [
+            layout.view(buffer)
+            for layout, buffer in zip(region.output_layouts, stored, strict=True)
+        ]
+        self.views = views
+        self.out_views = out_views
+        self.out_of = dict(zip(region.outputs, range(len(out_views)), strict=True))
+        self.dtypes = register_dtypes(region)
+        reducing = region.reducing
+        self.plain = len(region.program) == 1 and reducing is None
+        if reducing is None:
+            self.grid = block_grid(region.shape, self._elements(block_bytes), None, pieces)
+            if self.plain:
+                self.grid = block_grid(region.shape, _share(region, pieces), None, pieces)
+        else:
+            limit = self._elements(REDUCE_BLOCK_BYTES) if region.program else PLAIN_REDUCE_ELEMENTS
+            self.grid = block_grid(region.shape, limit, reducing.axes, SEGMENTS)
+            self.target = outputs[-1]
+            self.states: list[Any] = [None] * self.grid.tasks
+        self.count = self.grid.tasks
+        self.slots, self.slot_count = _allocate(region, self.dtypes, self.out_of)
+
+    def _elements(self, block_bytes: int) -> int:
+        itemsize = max((dtype.itemsize for dtype in self.dtypes), default=8)
+        return max(block_bytes // itemsize, 64)
+
+    def run(self, task: int) -> None:
+        """Run one task."""
+        if not self.watch:
+            with numpy.errstate(all="ignore"):
+                self._task(task, [""])
+            return
+        label = [""]
+
+        def seen(kind: str, flag: int) -> None:
+            self.errors.add((kind, label[0]))
+
+        with numpy.errstate(all="call", call=seen):
+            self._task(task, label)
+
+    def _task(self, task: int, label: list[str]) -> None:
+        if self.plain:
+            self._whole(task, label)
+            return
+        program = self.region.program
+        reducing = self.region.reducing
+        temporaries = self._temporaries()
+        states = None if reducing is None else _Fold(reducing)
+        for block in self.grid.blocks(task):
+            registers: list[Any] = [_cut(view, block) for view in self.views]
+            shape = tuple(cut.stop - cut.start for cut in block)
+            for instruction in program:
+                label[0] = instruction.row.name
+                register = len(registers)
+                if register in self.out_of:
+                    out = self.out_views[self.out_of[register]][block]
+                else:
+                    out = _shaped(temporaries[register], shape)
+                _execute(instruction, registers, out, block)
+                registers.append(out)
+            if states is not None and reducing is not None:
+                label[0] = "reduce"
+                source = registers[reducing.register]
+                if source.shape != shape:
+                    source = numpy.broadcast_to(source, shape)
+                states.add(source)
+        if states is not None:
+            self.states[task] = states.total()
+
+    def _whole(self, task: int, label: list[str]) -> None:
+        instruction = self.region.program[0]
+        label[0] = instruction.row.name
+        for block in self.grid.blocks(task):
+            registers = [_cut(view, block) for view in self.views]
+            _execute(instruction, registers, self.out_views[0][block], block)
+
+    def _temporaries(self) -> dict[int, numpy.ndarray]:
+        size = self.grid.block_elements
+        made: dict[int, numpy.ndarray] = {}
+        for register, slot in self.slots.items():
+            dtype = self.dtypes[register]
+            memory = scratch(slot, size * 16 if dtype.itemsize > 8 else size * 8)
+            made[register] = memory[: size * dtype.itemsize].view(dtype)
+        return made
+
+    def finish(self) -> None:
+        """Join partial reductions and write the result."""
+        reducing = self.region.reducing
+        if reducing is None:
+            return
+        label = ["reduce"]
+
+        def seen(kind: str, flag: int) -> None:
+            self.errors.add((kind, label[0]))
+
+        modes: dict[str, Any] = {"all": "call", "call": seen} if self.watch else {"all": "ignore"}
+        params = dict(reducing.params)
+        target = self.target.reshape(reducing.shape)
+        with numpy.errstate(**modes):
+            for stripe, tasks in self.grid.stripes():
+                state = _tree([self.states[task] for task in tasks], reducing.row.combine)
+                label[0] = reducing.row.name
+                result = reducing.row.finish(state, reducing.count, params)
+                where = tuple(
+                    slice(0, 1) if axis in reducing.axes else cut
+                    for axis, cut in enumerate(stripe)
+                )
+                spot = target[where]
+                numpy.copyto(spot, numpy.reshape(result, spot.shape), casting="unsafe")
+
+
+def prepare(
+    region: Region,
+    inputs: Sequence[numpy.ndarray],
+    outputs: Sequence[numpy.ndarray],
+    block_bytes: int,
+    pieces: int = 1,
+    watch: bool = True,
+) -> Job:
+    """Bind ``region`` to its buffers and cut it into tasks.
+
+    Parameters
+    ----------
+    region : Region
+        The kernel.
+    inputs, outputs : sequence of numpy.ndarray
+        Buffers in the region's order; a reduction's result is the last output.
+    block_bytes : int
+        Bytes of one operand's block.
+    pieces : int
+        How many tasks are wished for; reductions are cut by their shape alone.
+    watch : bool
+        Whether floating-point errors are to be collected.
+    """
+    return Job(region, inputs, outputs, block_bytes, pieces, watch)
+
+
+def _share(region: Region, pieces: int) -> int:
+    return max(-(-region.elements // max(pieces, 1)), 1)
+
+
+def _allocate(
+    region: Region, dtypes: list[Any], out_of: dict[int, int]
+) -> tuple[dict[int, int], int]:
+    """Give every temporary register a scratch slot; slots are reused once nobody reads them."""
+    first = len(region.inputs)
+    last_use: dict[int, int] = {}
+    for place, instruction in enumerate(region.program):
+        for register in instruction.operands:
+            last_use[register] = place
+    if region.reducing is not None:
+        last_use[region.reducing.register] = len(region.program)
+    free: list[int] = []
+    slots: dict[int, int] = {}
+    used = 0
+    for place, instruction in enumerate(region.program):
+        register = first + place
+        if register not in out_of:
+            if free:
+                slots[register] = free.pop()
+            else:
+                slots[register] = used
+                used += 1
+        # Freed after the result is placed: an instruction never writes where it reads, so that
+        # rows whose loops make several passes (where, clip, astype) are safe too.
+        for operand in set(instruction.operands):
+            if operand in slots and last_use[operand] == place:
+                free.append(slots[operand])
+        if register in slots and register not in last_use:
+            free.append(slots[register])
+    return slots, used
+
+
+def _cut(view: numpy.ndarray, block: tuple[slice, ...]) -> numpy.ndarray:
+    if view.ndim == 0:
+        return view
+    if len(block) == 1:
+        return view if view.shape[0] == 1 else view[block[0]]
+    return view[
+        tuple(
+            slice(None) if extent == 1 else cut
+            for extent, cut in zip(view.shape, block, strict=True)
+        )
+    ]
+
+
+def _shaped(memory: numpy.ndarray, shape: tuple[int, ...]) -> numpy.ndarray:
+    if len(shape) == 1:
+        return memory[: shape[0]]
+    size = 1
+    for extent in shape:
+        size *= extent
+    return memory[:size].reshape(shape)
+
+
+def _execute(
+    instruction: Instruction,
+    registers: list[Any],
+    out: numpy.ndarray,
+    block: tuple[slice, ...],
+) -> None:
+    row = instruction.row
+    if type(row) is Elementwise:
+        operands = tuple([registers[i] for i in instruction.operands])
+        if row.fill is None:
+            row.ufunc(*operands, out=out)  # type: ignore[misc]
+        else:
+            row.fill(operands, out)
+    else:
+        row.fill(instruction.params, block[0].start if block else 0, out)
+
+
+class _Fold:
+    """Joins the states of consecutive blocks pairwise, holding a logarithm of them at a time."""
+
+    def __init__(self, reducing: Reducing) -> None:
+        self.reducing = reducing
+        self.pending: list[tuple[int, Any]] = []
+
+    def add(self, block: numpy.ndarray) -> None:
+        reducing = self.reducing
+        state = reducing.row.partial(block, reducing.axes, reducing.state_dtype)
+        rank = 0
+        while self.pending and self.pending[-1][0] == rank:
+            state = reducing.row.combine(self.pending.pop()[1], state)
+            rank += 1
+        self.pending.append((rank, state))
+
+    def total(self) -> Any:
+        combine = self.reducing.row.combine
+        state = self.pending.pop()[1]
+        while self.pending:
+            state = combine(self.pending.pop()[1], state)
+        return state
+
+
+def _tree(states: list[Any], combine: Callable[[Any, Any], Any]) -> Any:
+    while len(states) > 1:
+        paired = [
+            combine(states[i], states[i + 1]) for i in range(0, len(states) - 1, 2)
+        ]
+        states = paired + states[len(states) - len(states) % 2 :]
+    return states[0]
+
+
+__all__ += ["Grid"]

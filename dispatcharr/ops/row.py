@@ -1,0 +1,115 @@
+"""What a row of the op table is.
+
+An op knows no backend. Everything derived from a row (functions, operators, methods, stub, docs page,
+contract tests, calibration grid) is made by iterating over the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy
+
+__all__ = ["Elementwise", "Generator", "Reduction", "Row"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Elementwise:
+    """An operation on one element of each operand.
+
+    Attributes
+    ----------
+    name : str
+        NumPy's public name.
+    ufunc : numpy.ufunc or None
+        NumPy's own implementation; None where NumPy has no ufunc (``where``, ``astype``).
+    cost : str
+        Cost class, the key of the profile's ``op`` table.
+    nin, nout : int
+        Number of operands and of results.
+    operator : str or None
+        Name of the Python operator without underscores: ``"add"`` for ``__add__``.
+    aliases : tuple of str
+        Other public names of the same ufunc.
+    errors : {"float", "any", "none"}
+        For which operands NumPy may report a floating-point error: inexact ones, also
+        integers (division by zero), or none.
+    result : callable or None
+        ``result(*dtypes)`` gives the dtype of the result where no ufunc can be asked.
+    fill : callable or None
+        ``fill(operands, out)`` writes the result where no ufunc can be called.
+    """
+
+    name: str
+    ufunc: numpy.ufunc | None
+    cost: str
+    nin: int
+    nout: int = 1
+    operator: str | None = None
+    aliases: tuple[str, ...] = ()
+    errors: str = "float"
+    result: Callable[..., numpy.dtype[Any]] | None = None
+    fill: Callable[[tuple[Any, ...], numpy.ndarray], None] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Generator:
+    """An operation without operands whose elements follow from their position.
+
+    ``fill(params, start, out)`` writes the elements ``start`` to ``start + len(out)`` into ``out``,
+    with the bits that NumPy's own function gives them.
+    """
+
+    name: str
+    cost: str
+    fill: Callable[[tuple[Any, ...], int, numpy.ndarray], None]
+    nin: int = 0
+    nout: int = 1
+    errors: str = "none"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reduction:
+    """An operation that takes axes away: map, partial, combine, finish.
+
+    Attributes
+    ----------
+    name : str
+        NumPy's public name, also the method's where ``method`` is true.
+    cost : str
+        Cost class of the reducing pass.
+    method : bool
+        Whether ``ndarray`` has a method of that name.
+    partial : callable
+        ``partial(block, axes, dtype)`` reduces one block, keeping the reduced axes with
+        length one, and returns a tuple of arrays: the state.
+    combine : callable
+        ``combine(left, right)`` joins two states whose blocks are neighbours, left first.
+    finish : callable
+        ``finish(state, count, params)`` turns the state of everything into the result.
+    kinds : str
+        Dtype kinds for which the row is planned; others are left to NumPy.
+    params : tuple of str
+        Extra keyword arguments understood by ``finish``, such as ``ddof``.
+    empty : bool
+        Whether NumPy answers for zero elements.
+    state_dtype : callable or None
+        ``state_dtype(dtype)`` is the ``dtype`` that NumPy sums in when the user names none.
+    where : numpy scalar function or None
+        Value that stands for an element which ``where=`` leaves out; None: not planned.
+    """
+
+    name: str
+    cost: str
+    method: bool
+    partial: Callable[..., tuple[numpy.ndarray, ...]]
+    combine: Callable[[Any, Any], tuple[numpy.ndarray, ...]]
+    finish: Callable[..., numpy.ndarray]
+    kinds: str = "biufc"
+    params: tuple[str, ...] = ()
+    ordered: bool = False
+
+
+Row = Elementwise | Generator

@@ -1,0 +1,186 @@
+"""The rows. To add an operation, add a row; to change one, change its row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy
+
+from dispatcharr.ops.row import Elementwise, Generator
+
+__all__ = ["BY_NAME", "BY_UFUNC", "ELEMENTWISE", "GENERATORS"]
+
+
+def _row(
+    name: str, cost: str, nin: int, operator: str | None = None, **more: Any
+) -> Elementwise:
+    """Make the row of NumPy's ufunc ``name``."""
+    ufunc = getattr(numpy, name)
+    aliases = tuple(
+        other
+        for other in ("abs", "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh",
+                      "bitwise_invert", "bitwise_left_shift", "bitwise_not",
+                      "bitwise_right_shift", "conj", "divide", "mod", "pow", "true_divide")
+        if other != name and getattr(numpy, other, None) is ufunc
+    )  # fmt: skip
+    return Elementwise(name, ufunc, cost, nin, operator=operator, aliases=aliases, **more)
+
+
+def _where_dtype(_: Any, x: Any, y: Any) -> numpy.dtype[Any]:
+    return numpy.result_type(x, y)
+
+
+def _where_fill(operands: tuple[Any, ...], out: numpy.ndarray) -> None:
+    condition, x, y = operands
+    if condition.dtype != bool:
+        condition = condition != 0
+    numpy.copyto(out, y, casting="unsafe")
+    numpy.copyto(out, x, where=condition, casting="unsafe")
+
+
+def _clip_fill(operands: tuple[Any, ...], out: numpy.ndarray) -> None:
+    x, low, high = operands
+    numpy.clip(x, low, high, out=out)
+
+
+def _cast_fill(operands: tuple[Any, ...], out: numpy.ndarray) -> None:
+    numpy.copyto(out, operands[0], casting="unsafe")
+
+
+def _clip_dtype(x: Any, low: Any, high: Any) -> numpy.dtype[Any]:
+    return numpy.result_type(x, low, high)
+
+
+#: Elementwise operations. One line each: name, cost class, operands, operator, error class.
+ELEMENTWISE: tuple[Elementwise, ...] = (
+    _row("add", "arith", 2, "add"),
+    _row("subtract", "arith", 2, "sub"),
+    _row("multiply", "arith", 2, "mul"),
+    _row("divide", "divide", 2, "truediv", errors="any"),
+    _row("floor_divide", "int_divide", 2, "floordiv", errors="any"),
+    _row("remainder", "int_divide", 2, "mod", errors="any"),
+    _row("power", "power", 2, "pow", errors="any"),
+    _row("float_power", "power", 2, errors="any"),
+    _row("fmod", "int_divide", 2, errors="any"),
+    _row("maximum", "arith", 2),
+    _row("minimum", "arith", 2),
+    _row("fmax", "arith", 2),
+    _row("fmin", "arith", 2),
+    _row("arctan2", "atan2", 2),
+    _row("hypot", "hypot", 2),
+    _row("logaddexp", "special", 2),
+    _row("logaddexp2", "special", 2),
+    _row("copysign", "arith", 2, errors="none"),
+    _row("nextafter", "special", 2),
+    _row("ldexp", "special", 2),
+    _row("heaviside", "select", 2),
+    _row("gcd", "int_divide", 2, errors="none"),
+    _row("lcm", "int_divide", 2, errors="none"),
+    _row("bitwise_and", "arith", 2, "and", errors="none"),
+    _row("bitwise_or", "arith", 2, "or", errors="none"),
+    _row("bitwise_xor", "arith", 2, "xor", errors="none"),
+    _row("left_shift", "arith", 2, "lshift", errors="none"),
+    _row("right_shift", "arith", 2, "rshift", errors="none"),
+    _row("logical_and", "arith", 2, errors="none"),
+    _row("logical_or", "arith", 2, errors="none"),
+    _row("logical_xor", "arith", 2, errors="none"),
+    _row("less", "compare", 2, "lt"),
+    _row("less_equal", "compare", 2, "le"),
+    _row("equal", "compare", 2, "eq"),
+    _row("not_equal", "compare", 2, "ne"),
+    _row("greater", "compare", 2, "gt"),
+    _row("greater_equal", "compare", 2, "ge"),
+    _row("negative", "arith", 1, "neg", errors="none"),
+    _row("positive", "copy", 1, "pos", errors="none"),
+    _row("absolute", "arith", 1, "abs"),
+    _row("fabs", "arith", 1, errors="none"),
+    _row("invert", "arith", 1, "invert", errors="none"),
+    _row("logical_not", "arith", 1, errors="none"),
+    _row("bitwise_count", "arith", 1, errors="none"),
+    _row("conjugate", "arith", 1, errors="none"),
+    _row("square", "arith", 1),
+    _row("reciprocal", "divide", 1, errors="any"),
+    _row("sqrt", "sqrt", 1),
+    _row("cbrt", "special", 1),
+    _row("rint", "round", 1),
+    _row("floor", "round", 1),
+    _row("ceil", "round", 1),
+    _row("trunc", "round", 1),
+    _row("sign", "round", 1),
+    _row("exp", "exp", 1),
+    _row("exp2", "exp", 1),
+    _row("expm1", "exp", 1),
+    _row("log", "log", 1),
+    _row("log2", "log", 1),
+    _row("log10", "log", 1),
+    _row("log1p", "log", 1),
+    _row("sin", "trig", 1),
+    _row("cos", "trig", 1),
+    _row("tan", "tan", 1),
+    _row("arcsin", "inverse_trig", 1),
+    _row("arccos", "inverse_trig", 1),
+    _row("arctan", "inverse_trig", 1),
+    _row("sinh", "hyperbolic", 1),
+    _row("cosh", "hyperbolic", 1),
+    _row("tanh", "tanh", 1),
+    _row("arcsinh", "hyperbolic", 1),
+    _row("arccosh", "hyperbolic", 1),
+    _row("arctanh", "hyperbolic", 1),
+    _row("degrees", "arith", 1),
+    _row("radians", "arith", 1),
+    _row("deg2rad", "arith", 1),
+    _row("rad2deg", "arith", 1),
+    _row("isfinite", "predicate", 1, errors="none"),
+    _row("isinf", "predicate", 1, errors="none"),
+    _row("isnan", "predicate", 1, errors="none"),
+    _row("signbit", "predicate", 1, errors="none"),
+    _row("spacing", "special", 1),
+    _row("modf", "round", 1, nout=2),
+    _row("frexp", "special", 1, nout=2),
+    _row("divmod", "int_divide", 2, "divmod", nout=2, errors="any"),
+    Elementwise("where", None, "select", 3, errors="none", result=_where_dtype, fill=_where_fill),
+    Elementwise("clip", None, "select", 3, errors="none", result=_clip_dtype, fill=_clip_fill),
+    Elementwise("astype", None, "cast", 1, errors="any", fill=_cast_fill),
+)  # fmt: skip
+
+
+def _full_fill(params: tuple[Any, ...], start: int, out: numpy.ndarray) -> None:
+    out[...] = params[0]
+
+
+def _arange_fill(params: tuple[Any, ...], start: int, out: numpy.ndarray) -> None:
+    # NumPy writes the first two elements, then first + i * (second - first) in the dtype itself.
+    first, step = params
+    index = numpy.arange(start, start + len(out), dtype=out.dtype)
+    numpy.multiply(index, step, out=out)
+    numpy.add(out, first, out=out)
+
+
+def _linspace_fill(params: tuple[Any, ...], start: int, out: numpy.ndarray) -> None:
+    # NumPy computes arange(num) * step + start in float64, then sets the last element to stop.
+    first, step, last, size = params
+    index = numpy.arange(start, start + len(out), dtype=numpy.float64)
+    numpy.multiply(index, step, out=index)
+    numpy.add(index, first, out=out, casting="unsafe")
+    if last is not None and start + len(out) == size:
+        out[-1] = last
+
+
+GENERATORS: tuple[Generator, ...] = (
+    Generator("full", "generate", _full_fill),
+    Generator("arange", "generate", _arange_fill),
+    Generator("linspace", "generate", _linspace_fill),
+)
+
+
+def _names() -> Iterator[tuple[str, Elementwise]]:
+    for row in ELEMENTWISE:
+        for name in (row.name, *row.aliases):
+            yield name, row
+
+
+BY_NAME: dict[str, Elementwise] = dict(_names())
+BY_UFUNC: dict[numpy.ufunc, Elementwise] = {
+    row.ufunc: row for row in ELEMENTWISE if row.ufunc is not None
+}

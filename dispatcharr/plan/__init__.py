@@ -1,0 +1,1 @@
+"""Station 3: nodes become kernels."""

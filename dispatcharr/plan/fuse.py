@@ -1,0 +1,422 @@
+"""Nodes become regions: the fusion policy.
+
+Pending nodes that are evaluated together share a region when they share an iteration space and the
+floating-point error modes they were recorded under. Every value that a live array still shows becomes an output of
+the region that computes it; other intermediates are never stored. A region ends, and its result is stored,
+for one of these reasons:
+
+============  ==========================================================================
+asked         its value was asked for, or is shown by a live array
+shape         its consumer iterates over a larger space
+errors        its consumer was recorded under other error modes
+length        the program would outgrow :data:`LONGEST_PROGRAM` instructions
+fusion off    ``dispatch_options(fusion=False)`` is in force
+reduction     its values are consumed by a reduction and not stored
+============  ==========================================================================
+
+Nothing here recurses: graphs are walked with explicit stacks. Plans are cached under a structural key, so a
+repeated statement is planned once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy
+
+from dispatcharr.expr.nodes import Leaf, Node
+from dispatcharr.expr.order import strides_in_order
+from dispatcharr.ops.row import Reduction
+from dispatcharr.plan.collapse import collapse
+from dispatcharr.plan.region import Instruction, Layout, Reducing, Region
+from dispatcharr.plan.work import Work, count_work
+
+__all__ = ["LONGEST_PROGRAM", "Graph", "Plan", "ReduceRequest", "Step", "plan", "survey"]
+
+LONGEST_PROGRAM = 64
+_CACHED_PLANS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class ReduceRequest:
+    """A reduction of the first wanted value, as the face understood it."""
+
+    row: Reduction
+    axes: tuple[int, ...]
+    state_dtype: numpy.dtype[Any] | None
+    dtype: numpy.dtype[Any]
+    params: tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One region with where its buffers come from and go to.
+
+    ``inputs`` names leaves ``("leaf", i)`` and earlier results ``("node", i)``; ``outputs`` are the indices
+    of the nodes whose values it stores.
+    """
+
+    region: Region
+    inputs: tuple[tuple[str, int], ...]
+    outputs: tuple[int, ...]
+    errors: tuple[str, ...] | None
+    work: Work
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Steps in the order in which they run."""
+
+    steps: tuple[Step, ...]
+
+
+class Graph:
+    """The pending part of a graph, in topological order, with its distinct leaves."""
+
+    __slots__ = ("hosts", "index", "key", "nodes", "refs")
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self.hosts: list[numpy.ndarray] = []
+        self.refs: list[tuple[tuple[str, int], ...]] = []
+        self.index: dict[int, int] = {}
+        self.key: tuple[Any, ...] = ()
+
+
+def _ordered(wanted: Sequence[Node]) -> list[Node]:
+    """Return the pending nodes below ``wanted``, operands before their users."""
+    done: set[int] = set()
+    order: list[Node] = []
+    stack: list[tuple[Node, bool]] = [(node, False) for node in reversed(wanted)]
+    while stack:
+        node, expanded = stack.pop()
+        if id(node) in done:
+            continue
+        if expanded:
+            done.add(id(node))
+            order.append(node)
+            continue
+        stack.append((node, True))
+        for operand in node.operands:
+            if type(operand) is Node and operand.value is None and id(operand) not in done:
+                stack.append((operand, False))
+    return order
+
+
+def survey(
+    wanted: Sequence[Node], kept: frozenset[int], dropped: frozenset[int] = frozenset()
+) -> Graph:
+    """Walk the pending graph below ``wanted`` and describe its structure.
+
+    Parameters
+    ----------
+    wanted : sequence of Node
+        Nodes whose values are asked for.
+    kept : frozenset of int
+        Ids of the nodes to store whether or not a live array shows them.
+    dropped : frozenset of int
+        Ids of nodes not to store although an array shows them: a temporary that is being consumed.
+    """
+    graph = Graph()
+    graph.nodes = _ordered(wanted)
+    graph.index = {id(node): i for i, node in enumerate(graph.nodes)}
+    slots: dict[int, int] = {}
+    parts: list[Any] = []
+    for node in graph.nodes:
+        refs = tuple(_ref(graph, slots, operand) for operand in node.operands)
+        graph.refs.append(refs)
+        keep = id(node) in kept or (
+            node.owner is not None and id(node) not in dropped and node.owner() is not None
+        )
+        parts.append((node.row, refs, node.shape, node.dtype, node.order, node.errors, keep,
+                      None if not node.params else _frozen(node.params)))  # fmt: skip
+    parts.extend((host.dtype, host.shape, host.strides) for host in graph.hosts)
+    graph.key = tuple(parts)
+    return graph
+
+
+def _frozen(params: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple((type(p), p.tobytes()) if hasattr(p, "tobytes") else p for p in params)
+
+
+def _ref(graph: Graph, slots: dict[int, int], operand: Any) -> tuple[str, int]:
+    if type(operand) is Node:
+        if operand.value is None:
+            return "node", graph.index[id(operand)]
+        host = operand.value
+    else:
+        host = operand.host if type(operand) is Leaf else operand
+    slot = slots.get(id(host))
+    if slot is None:
+        slot = slots[id(host)] = len(graph.hosts)
+        graph.hosts.append(host)
+    return "leaf", slot
+
+
+_cache: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
+_cache_lock = threading.Lock()
+
+
+def plan(graph: Graph, fusion: bool, request: ReduceRequest | None, outs: dict[int, Any]) -> Plan:
+    """Return the plan of ``graph``, from the cache when its structure was planned before.
+
+    Parameters
+    ----------
+    graph : Graph
+        From :func:`survey`; its key says which nodes are stored.
+    fusion : bool
+        Whether nodes may share a region.
+    request : ReduceRequest, optional
+        Reduce the last node (or, without nodes, the first leaf).
+    outs : dict
+        Shape and strides of memory given by the user for a node, by node index.
+    """
+    key = (graph.key, fusion, request, tuple(outs.items()))
+    with _cache_lock:
+        found = _cache.get(key)
+        if found is not None:
+            _cache.move_to_end(key)
+            return found
+    made = _Planner(graph, fusion, request, outs).plan()
+    with _cache_lock:
+        _cache[key] = made
+        if len(_cache) > _CACHED_PLANS:
+            _cache.popitem(last=False)
+    return made
+
+
+class _Planner:
+    """Makes one plan. Kept apart so that the passes can share what they found."""
+
+    def __init__(
+        self, graph: Graph, fusion: bool, request: ReduceRequest | None, outs: dict[int, Any]
+    ) -> None:
+        self.graph = graph
+        self.fusion = fusion
+        self.request = request
+        self.outs = outs
+        self.kept = [part[6] for part in graph.key[: len(graph.nodes)]]
+        self.borders: dict[int, str] = {}
+
+    def plan(self) -> Plan:
+        groups = self._groups()
+        steps = []
+        for place, group in enumerate(groups):
+            last = place == len(groups) - 1
+            steps.append(self._step(group, self.request if last else None))
+        if not groups:
+            steps.append(self._step([], self.request))
+        return Plan(tuple(steps))
+
+    def _groups(self) -> list[list[int]]:
+        """Cut the topological order into regions; mark what crosses a border as stored."""
+        level: list[int] = []
+        members: dict[tuple[Any, ...], list[int]] = {}
+        place: list[tuple[Any, ...]] = []
+        for i, node in enumerate(self.graph.nodes):
+            kind = (node.shape, node.errors, node.order)
+            depth = 0
+            for source, j in self.graph.refs[i]:
+                if source == "node":
+                    same = place[j][1:] == kind and self.fusion
+                    depth = max(depth, level[j] + (not same))
+            while len(members.get((depth, *kind), ())) >= LONGEST_PROGRAM:
+                depth += 1
+            if not self.fusion:
+                depth = i
+            level.append(depth)
+            key = (depth, *kind)
+            place.append(key)
+            members.setdefault(key, []).append(i)
+        for i in range(len(self.graph.nodes)):
+            for source, j in self.graph.refs[i]:
+                if source == "node" and place[j] != place[i]:
+                    self._border(j, i)
+        ordered = sorted(members.items(), key=lambda item: item[0][0])
+        groups = [group for _, group in ordered]
+        return self._reduced_last(groups)
+
+    def _reduced_last(self, groups: list[list[int]]) -> list[list[int]]:
+        """Put the region of the reduced node (the last one) at the end."""
+        if self.request is None or not groups:
+            return groups
+        last = len(self.graph.nodes) - 1
+        home = next(group for group in groups if last in group)
+        return [group for group in groups if group is not home] + [home]
+
+    def _border(self, producer: int, consumer: int) -> None:
+        mine, theirs = self.graph.nodes[producer], self.graph.nodes[consumer]
+        if not self.fusion:
+            reason = "fusion off"
+        elif mine.shape != theirs.shape:
+            reason = "shape"
+        elif mine.errors != theirs.errors:
+            reason = "errors"
+        elif mine.order != theirs.order:
+            reason = "memory order"
+        else:
+            reason = "length"
+        self.borders.setdefault(producer, reason)
+        self.kept[producer] = True
+
+    def _step(self, group: list[int], request: ReduceRequest | None) -> Step:
+        nodes = self.graph.nodes
+        inside = set(group)
+        sources: dict[tuple[str, int], int] = {}
+        for i in group:
+            for ref in self.graph.refs[i]:
+                if (ref[0] == "leaf" or ref[1] not in inside) and ref not in sources:
+                    sources[ref] = len(sources)
+        if not group:
+            sources[("leaf", 0)] = 0
+        registers = {("node", i): len(sources) + k for k, i in enumerate(group)}
+        registers.update(sources)
+        outputs = tuple(i for i in group if self.kept[i] and nodes[i].row.nout == 1)
+        if not group:
+            shape, order = self.graph.hosts[0].shape, _order_of(self.graph.hosts[0])
+        else:
+            shape, order = nodes[group[-1]].shape, nodes[group[-1]].order
+        geometry = _Geometry(self, shape, order, list(sources), outputs, request)
+        program = tuple(
+            Instruction(
+                nodes[i].row,
+                tuple(registers[ref] for ref in self.graph.refs[i]),
+                (registers[("node", i)],),
+                (nodes[i].dtype,),
+                nodes[i].params,
+            )
+            for i in group
+        )
+        reducing = None
+        if request is not None:
+            last = registers[("node", len(nodes) - 1)] if group else 0
+            reducing = geometry.reducing(request, last)
+        region = Region(
+            geometry.shape,
+            geometry.inputs,
+            program,
+            tuple(registers[("node", i)] for i in outputs),
+            geometry.outputs,
+            reducing,
+            self._reason(outputs, request),
+        )
+        errors = next((nodes[i].errors for i in group if nodes[i].errors is not None), None)
+        fresh = [i not in self.outs for i in outputs]
+        return Step(region, tuple(sources), outputs, errors, count_work(region, fresh))
+
+    def _reason(self, outputs: tuple[int, ...], request: ReduceRequest | None) -> str:
+        if request is not None:
+            return "reduction"
+        found = [self.borders[i] for i in outputs if i in self.borders]
+        return found[0] if found else "asked"
+
+
+def _order_of(host: numpy.ndarray) -> tuple[int, ...] | None:
+    """Return the axes of ``host`` from slowest to fastest, None for C order."""
+    if host.ndim < 2 or host.flags.c_contiguous:
+        return None
+    order = tuple(sorted(range(host.ndim), key=lambda axis: -abs(host.strides[axis])))
+    return None if order == tuple(range(host.ndim)) else order
+
+
+class _Geometry:
+    """The iteration space of a step: axes in memory order, collapsed."""
+
+    def __init__(
+        self,
+        planner: _Planner,
+        shape: tuple[int, ...],
+        order: tuple[int, ...] | None,
+        sources: list[tuple[str, int]],
+        outputs: tuple[int, ...],
+        request: ReduceRequest | None,
+    ) -> None:
+        if request is not None and request.row.ordered:
+            order = None
+        self.order = tuple(range(len(shape))) if order is None else order
+        graph = planner.graph
+        described: list[tuple[numpy.dtype[Any], tuple[int, ...], tuple[int, ...]]] = []
+        for source, i in sources:
+            if source == "leaf":
+                host = graph.hosts[i]
+                described.append((host.dtype, host.shape, host.strides))
+            else:
+                described.append(_fresh(graph.nodes[i]))
+        for i in outputs:
+            given = planner.outs.get(i)
+            made = _fresh(graph.nodes[i])
+            described.append(made if given is None else (made[0], *given))
+        space = tuple(shape[axis] for axis in self.order)
+        spread = [self._spread(own, strides, shape) for _, own, strides in described]
+        reduced = [request is not None and axis in request.axes for axis in self.order]
+        live = [s for s, (_, own, _) in zip(spread, described, strict=True) if own != ()]
+        self.groups = collapse(space, live, reduced)
+        self.reduced = [any(reduced[axis] for axis in group) for group in self.groups]
+        self.shape = tuple(_product(space, group) for group in self.groups)
+        layouts = [
+            self._layout(dtype, own, s, space, shape)
+            for (dtype, own, _), s in zip(described, spread, strict=True)
+        ]
+        self.inputs = tuple(layouts[: len(sources)])
+        self.outputs = tuple(layouts[len(sources) :])
+
+    def _spread(
+        self, own: tuple[int, ...], strides: tuple[int, ...], shape: tuple[int, ...]
+    ) -> tuple[int, ...]:
+        lead = len(shape) - len(own)
+        full = (0,) * lead + tuple(
+            0 if extent == 1 else stride for extent, stride in zip(own, strides, strict=True)
+        )
+        return tuple(full[axis] for axis in self.order)
+
+    def _layout(
+        self,
+        dtype: numpy.dtype[Any],
+        own: tuple[int, ...],
+        strides: tuple[int, ...],
+        space: tuple[int, ...],
+        shape: tuple[int, ...],
+    ) -> Layout:
+        if own == ():
+            return Layout(dtype, None, (), True)
+        lead = len(shape) - len(own)
+        axes = tuple(axis - lead for axis in self.order if axis >= lead)
+        seen = tuple(
+            1 if axis < lead else own[axis - lead] for axis in self.order
+        )
+        collapsed = tuple(_product(seen, group) for group in self.groups)
+        contiguous = collapsed == self.shape and all(
+            stride == dtype.itemsize * _product(space, range(i + 1, len(space)))
+            for i, stride in enumerate(strides)
+            if space[i] != 1
+        )
+        plain = axes == tuple(range(len(own)))
+        return Layout(dtype, None if plain else axes, collapsed, contiguous)
+
+    def reducing(self, request: ReduceRequest, register: int) -> Reducing:
+        axes = tuple(i for i, is_reduced in enumerate(self.reduced) if is_reduced)
+        count = _product(self.shape, axes)
+        kept = tuple(
+            1 if is_reduced else extent
+            for extent, is_reduced in zip(self.shape, self.reduced, strict=True)
+        )
+        return Reducing(
+            request.row, register, axes, count, request.state_dtype, request.dtype, kept,
+            request.params,
+        )  # fmt: skip
+
+
+def _fresh(node: Node) -> tuple[numpy.dtype[Any], tuple[int, ...], tuple[int, ...]]:
+    strides = strides_in_order(node.shape, node.dtype.itemsize, node.order)
+    return node.dtype, node.shape, strides
+
+
+def _product(extents: Sequence[int], which: Any) -> int:
+    n = 1
+    for i in which:
+        n *= extents[i]
+    return n

@@ -1,0 +1,137 @@
+"""A region: one kernel as a value, free of data.
+
+A region is a short straight-line program over one iteration space. Registers are numbered: first the inputs,
+then one per result of each instruction. Inputs and outputs are described, not held, so that one region serves
+every repetition of a statement.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy
+
+from dispatcharr.ops.row import Reduction, Row
+
+__all__ = ["Instruction", "Layout", "Reducing", "Region"]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a buffer is seen over the iteration space.
+
+    Attributes
+    ----------
+    dtype : numpy.dtype
+        Element type.
+    axes : tuple of int or None
+        Transposition that brings the buffer into the order of the space; None for none.
+    shape : tuple of int
+        Shape after transposition over the collapsed space; 1 where it is broadcast. Empty
+        for a constant.
+    contiguous : bool
+        Whether it is one run of memory over the space.
+    """
+
+    dtype: numpy.dtype[Any]
+    axes: tuple[int, ...] | None
+    shape: tuple[int, ...]
+    contiguous: bool
+
+    def view(self, buffer: numpy.ndarray) -> numpy.ndarray:
+        """Return ``buffer`` as the region sees it, without a copy."""
+        if self.axes is not None:
+            buffer = buffer.transpose(self.axes)
+        return buffer if buffer.shape == self.shape else buffer.reshape(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """``registers[results] = row(registers[operands])``."""
+
+    row: Row
+    operands: tuple[int, ...]
+    results: tuple[int, ...]
+    dtypes: tuple[numpy.dtype[Any], ...]
+    params: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reducing:
+    """The terminal reduction of a region.
+
+    Attributes
+    ----------
+    row : Reduction
+        What is computed.
+    register : int
+        What is reduced.
+    axes : tuple of int
+        Reduced axes of the collapsed space.
+    count : int
+        Elements that go into each result.
+    state_dtype : numpy.dtype or None
+        The ``dtype`` handed to the row's ``partial``.
+    dtype : numpy.dtype
+        The result's.
+    shape : tuple of int
+        The result's over the collapsed space, reduced axes kept with length one.
+    params : tuple of (str, object)
+        Extra arguments, such as ``("ddof", 1)``.
+    """
+
+    row: Reduction
+    register: int
+    axes: tuple[int, ...]
+    count: int
+    state_dtype: numpy.dtype[Any] | None
+    dtype: numpy.dtype[Any]
+    shape: tuple[int, ...]
+    params: tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """One kernel.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        The iteration space, collapsed, slowest axis first.
+    inputs : tuple of Layout
+        Registers 0 to ``len(inputs) - 1``.
+    program : tuple of Instruction
+        In order; may be empty when an input is reduced as it is.
+    outputs : tuple of int
+        Registers stored, in the order of the output buffers.
+    output_layouts : tuple of Layout
+        How each output buffer is seen over the space.
+    reducing : Reducing or None
+        Terminal reduction; its result is the last output buffer.
+    border : str
+        Why the region ends where it ends.
+    """
+
+    shape: tuple[int, ...]
+    inputs: tuple[Layout, ...]
+    program: tuple[Instruction, ...]
+    outputs: tuple[int, ...]
+    output_layouts: tuple[Layout, ...]
+    reducing: Reducing | None
+    border: str
+
+    @property
+    def elements(self) -> int:
+        """Points of the iteration space."""
+        n = 1
+        for extent in self.shape:
+            n *= extent
+        return n
+
+    def describe(self) -> str:
+        """Return the program as one line of text."""
+        names = [row.row.name for row in self.program]
+        if self.reducing is not None:
+            names.append(self.reducing.row.name)
+        return " ".join(names)

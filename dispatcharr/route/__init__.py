@@ -1,0 +1,1 @@
+"""Station 6: what each backend would take, and which one gets the work."""

@@ -1,0 +1,232 @@
+"""How the figures that belong to no single operation are measured.
+
+Each measure works on a bench within a budget of seconds and leaves its figures there. What threads
+do is timed with long NumPy calls, so that waiting for the interpreter's lock is not in it; that has
+a figure of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from statistics import median
+from typing import Any
+
+import numpy
+
+from dispatcharr.route.bench import Bench
+from dispatcharr.route.defaults import OVERHEAD
+from dispatcharr.route.probes import lower_quartile, typical
+
+__all__ = ["block", "caches", "call", "crew", "fault", "memory"]
+
+Array = numpy.ndarray
+
+_BLOCKS = tuple(1 << power for power in range(16, 21))
+# Above every malloc's threshold for keeping freed memory (glibc: 32 MiB), so that each is fresh.
+_FRESH_BYTES = 40 << 20
+#: Long enough for what a call costs to vanish in it.
+_PIECE_BYTES = 1 << 20
+#: Elements of a sine that takes some hundred microseconds: longer than waking a helper does.
+_TASK = 24_000
+
+
+def call(bench: Bench, budget: float) -> None:
+    """Find what a NumPy call costs however short its operands are."""
+    x, y, out = numpy.ones(4), numpy.ones(4), numpy.empty(4)
+    seconds = typical(lambda: numpy.add(x, y, out=out), budget)
+    # Recording and planning are Python as well: they are as slow here as a NumPy call is.
+    speed = min(max(seconds / OVERHEAD["call"], 0.3), 5.0)
+    bench.overhead.update(
+        call=seconds, record=OVERHEAD["record"] * speed, plan=OVERHEAD["plan"] * speed
+    )
+
+
+def _crew_seconds(
+    bench: Bench, threads: int, task: Callable[[int], None], count: int, budget: float
+) -> float:
+    """Return what ``task`` takes over all indices, shared out among ``threads``."""
+    if threads == 1:
+
+        def run() -> None:
+            for index in range(count):
+                task(index)
+    else:
+
+        def run() -> None:
+            bench.pool.run(task, count, threads)
+
+    return typical(run, budget)
+
+
+def crew(bench: Bench, budget: float) -> None:
+    """Find what waking helpers costs, how far they get, and what waiting for each other costs.
+
+    A task is one long NumPy call, so that no thread waits for the interpreter's lock, and times
+    itself: what the run takes longer than one task is the waking and the joining. (A round trip of
+    empty tasks would tell nothing, since nobody waits for a helper that comes too late.)
+    """
+    threads = bench.pool.threads
+    if threads == 1:
+        bench.overhead.update(wake=0.0, queue=0.0)
+        return
+    angles = [numpy.full(_TASK, 1.5) for _ in range(threads)]
+    results = [numpy.empty(_TASK) for _ in range(threads)]
+    took = [0.0] * threads
+
+    def task(index: int) -> None:
+        start = time.perf_counter()
+        numpy.sin(angles[index], out=results[index])
+        took[index] = time.perf_counter() - start
+
+    alone = typical(partial(task, 0), 0.2 * budget)
+    tasks: list[float] = []
+    wakes: list[float] = []
+    end = time.perf_counter() + 0.6 * budget
+    while len(tasks) < 10 or time.perf_counter() < end:
+        start = time.perf_counter()
+        bench.pool.run(task, threads)
+        seconds = time.perf_counter() - start
+        tasks.append(median(took))
+        wakes.append(seconds - tasks[-1])
+    bench.gain = min(max(threads * alone / lower_quartile(tasks), 1.0), float(threads))
+    bench.overhead["wake"] = min(max(median(wakes), 1e-6), 5e-3)
+    bench.overhead["queue"] = _queue(bench, 0.2 * budget)
+
+
+def _queue(bench: Bench, budget: float) -> float:
+    """Return what one block-long call takes longer while every thread makes such calls."""
+    threads = bench.pool.threads
+    blocks = [_triple(3 * bench.block_bytes) for _ in range(threads)]
+    once = typical(lambda: _stream(blocks[0], 1), 0.2 * budget)
+    loops = max(int(1e-3 / once), 1)
+    seconds = typical(
+        lambda: bench.pool.run(lambda index: _stream(blocks[index], loops), threads), 0.8 * budget
+    )
+    expected = bench.overhead["wake"] + loops * once * threads / bench.gain
+    return min(max(seconds - expected, 0.0) / (2 * loops * threads), 1e-4)
+
+
+def _triple(size: int) -> tuple[Array, Array, Array]:
+    """Return three touched arrays of ``size`` bytes in all."""
+    count = max(size // 24, 8)
+    return numpy.ones(count), numpy.ones(count), numpy.ones(count)
+
+
+def _stream(arrays: tuple[Array, Array, Array], loops: int) -> None:
+    """Move five arrays' bytes: two are read and one written, then one is read and one written."""
+    x, y, out = arrays
+    for _ in range(loops):
+        numpy.add(x, y, out=out)
+        numpy.positive(x, out=out)
+
+
+def caches(bench: Bench, budget: float) -> None:
+    """Find the bandwidths of the caches."""
+    sizes = bench.shipped.cache_bytes
+    serial, threads = bench.bandwidth["serial"], bench.bandwidth["threads"]
+    serial["L1"] = _cache_rate(bench, 1, sizes["L1"] * 3 // 4, budget / 4)
+    serial["L2"] = _cache_rate(bench, 1, sizes["L2"] * 3 // 4, budget / 4)
+    # Short calls queue for the interpreter's lock, which would hide the caches; they belong to
+    # the cores and scale with them.
+    for level in ("L1", "L2"):
+        threads[level] = serial[level] * bench.gain
+    for column, count in bench.crews:
+        # What is shared is split between the threads, but no part may fit in a thread's own L2.
+        shared = max(sizes["L3"] // 2 // count, 3 * sizes["L2"])
+        bench.bandwidth[column]["L3"] = _cache_rate(bench, count, shared, budget / 4)
+
+
+def _cache_rate(bench: Bench, threads: int, size: int, budget: float) -> float:
+    """Return bytes per second of ``threads`` at once, each over ``size`` bytes of its own."""
+    sets = [_triple(size) for _ in range(threads)]
+    loops = max(int(1e-3 / typical(lambda: _stream(sets[0], 1), 0.1 * budget)), 1)
+    seconds = _crew_seconds(
+        bench, threads, lambda index: _stream(sets[index], loops), threads, 0.8 * budget
+    )
+    fixed = 2 * loops * bench.overhead["call"]
+    fixed += bench.overhead["wake"] if threads > 1 else 0.0
+    moved = threads * loops * 5 * sets[0][0].nbytes
+    return float(moved / max(seconds - fixed, 0.25 * seconds))
+
+
+def _pieces(arrays: tuple[Array, Array, Array]) -> list[tuple[Array, Array, Array]]:
+    step = _PIECE_BYTES // 8
+    x, y, out = arrays
+    return [
+        (x[at : at + step], y[at : at + step], out[at : at + step]) for at in range(0, len(x), step)
+    ]
+
+
+def memory(bench: Bench, budget: float) -> None:
+    """Find the bandwidth of memory, of sums and copies alike."""
+    arrays = bench.operands()
+    pieces = _pieces(arrays)
+
+    def add(index: int) -> None:
+        x, y, out = pieces[index]
+        numpy.add(x, y, out=out)
+
+    def copy(index: int) -> None:
+        x, _, out = pieces[index]
+        numpy.positive(x, out=out)
+
+    for column, threads in bench.crews:
+        seconds = _crew_seconds(bench, threads, add, len(pieces), budget / 4)
+        seconds += _crew_seconds(bench, threads, copy, len(pieces), budget / 4)
+        bench.bandwidth[column]["memory"] = 5 * arrays[0].nbytes / seconds
+
+
+def fault(bench: Bench, budget: float) -> None:
+    """Find what the first touch of fresh memory costs, the giving back included."""
+    step = _PIECE_BYTES // 8
+    count = _FRESH_BYTES // _PIECE_BYTES
+
+    def seconds(threads: int, make: Callable[[], Array]) -> float:
+        def run() -> None:
+            array = make()
+            bench.pool.run(lambda i: array[i * step : (i + 1) * step].fill(1.5), count, threads)
+
+        return typical(run, budget / 4)
+
+    warm = numpy.ones(_FRESH_BYTES // 8)
+    for column, threads in bench.crews:
+        kept = seconds(threads, lambda: warm)
+        fresh = seconds(threads, lambda: numpy.empty(_FRESH_BYTES // 8))
+        bench.fault[column] = max(fresh - kept, 0.0) / _FRESH_BYTES
+
+
+def block(bench: Bench, budget: float) -> None:
+    """Find the block length that suits five operations in a row best."""
+    count = bench.pool.threads
+    large = bench.operands()
+    length = min(len(large[0]), (8 << 20) // 8 * count) // count
+    parts = [tuple(a[i * length : (i + 1) * length] for a in large) for i in range(count)]
+    seconds: dict[int, float] = {}
+    for block_bytes in _BLOCKS:
+        if bench.left() <= 0:
+            return
+        step = block_bytes // 8
+        scratch = [(numpy.ones(step), numpy.ones(step)) for _ in range(count)]
+
+        def chain(index: int, step: int = step, scratch: Any = scratch) -> None:
+            _chain(parts[index], scratch[index], step)
+
+        seconds[block_bytes] = _crew_seconds(bench, count, chain, count, budget / len(_BLOCKS))
+    # The optimum is flat. What is within 5 % of it is told apart by chance, so there the shipped
+    # length stands, or its nearest neighbour.
+    good = [size for size in _BLOCKS if seconds[size] <= 1.05 * min(seconds.values())]
+    usual = bench.shipped.block_bytes
+    bench.block_bytes = min(good, key=lambda size: max(size / usual, usual / size))
+
+
+def _chain(arrays: Any, scratch: tuple[Array, Array], step: int) -> None:
+    x, y, out = arrays
+    for at in range(0, len(x) - step + 1, step):
+        a, b = x[at : at + step], y[at : at + step]
+        numpy.multiply(a, b, out=scratch[0])
+        numpy.add(scratch[0], a, out=scratch[1])
+        numpy.multiply(scratch[1], b, out=scratch[0])
+        numpy.subtract(scratch[0], a, out=scratch[1])
+        numpy.add(scratch[1], b, out=out[at : at + step])

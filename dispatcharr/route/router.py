@@ -1,0 +1,274 @@
+"""Which backend gets a kernel: the cheapest that can run it, unless the user said otherwise.
+
+A decision keeps every price and every refusal, so that it can be explained afterwards. A forced
+backend that refuses a kernel does not fail the program: the cheapest other one runs it, and the
+reason says so. Equal prices go to the candidate named first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, replace
+
+from dispatcharr._errors import BackendUnavailableError
+from dispatcharr.backends.base import Backend, Profile, Rates, host_rates
+from dispatcharr.plan.work import Work
+from dispatcharr.route.correct import Corrections, keep_at_exit
+from dispatcharr.route.price import Estimate, price
+
+__all__ = ["Decision", "choose", "defer_floor", "learn"]
+
+Candidates = Sequence[tuple[Backend, str | None]]
+
+#: Decisions kept per profile. Programs repeat themselves; those that do not start over now and
+#: then.
+_REMEMBERED = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The chosen backend, what the others would have cost, and why.
+
+    Attributes
+    ----------
+    backend : str
+        Name of the chosen backend.
+    estimates : tuple of Estimate
+        Of every backend that could run the kernel, the cheapest first.
+    refused : tuple of (str, str)
+        The other backends, each with its reason.
+    forced : str or None
+        Name of the backend that was asked for.
+    measured : float or None
+        Seconds that ``Backend.run`` took, once it has.
+    """
+
+    backend: str
+    estimates: tuple[Estimate, ...]
+    refused: tuple[tuple[str, str], ...]
+    forced: str | None = None
+    measured: float | None = None
+
+    @property
+    def reason(self) -> str:
+        """Why this backend, as a sentence."""
+        if self.forced == self.backend:
+            return f"forced by use_backend({self.forced!r})"
+        found = ", ".join([str(estimate) for estimate in self.estimates])
+        reason = f"cheapest of {len(self.estimates)}: {found}"
+        if len(self.estimates) == 1:
+            reason = f"the only one that can: {found}"
+        if self.forced is None:
+            return reason
+        refusal = dict(self.refused)[self.forced]
+        return f"{self.forced!r} was asked for and refused ({refusal}); {reason}"
+
+    @property
+    def estimate(self) -> Estimate:
+        """The estimate of the chosen backend."""
+        return next(found for found in self.estimates if found.backend == self.backend)
+
+    @property
+    def predicted(self) -> float:
+        """Seconds predicted for what ``measured`` measures: the run, without planning and moves."""
+        return self.estimate.run
+
+    @property
+    def expected(self) -> float:
+        """Seconds predicted for everything, which is what the backends were compared by."""
+        return self.estimate.seconds
+
+
+class _Desk:
+    """What is remembered for one profile: rates, corrections, decisions."""
+
+    __slots__ = ("corrections", "decisions", "floors", "profile", "rates")
+
+    def __init__(self, profile: Profile) -> None:
+        self.profile = profile
+        self.corrections = Corrections(profile)
+        self.rates: dict[tuple[str, bool], Rates] = {}
+        self.decisions: dict[tuple[object, ...], Decision] = {}
+        self.floors: dict[str, int] = {}
+        keep_at_exit(self.corrections, profile)
+
+    def rates_of(self, backend: Backend, built: bool) -> Rates:
+        found = self.rates.get((backend.name, built))
+        if found is None:
+            found = backend.rates(self.profile)
+            if built:
+                found = replace(found, compile=0.0)
+            self.rates[backend.name, built] = found
+        return found
+
+    def ratio(self, backend: Backend, able: Sequence[Backend], key: str) -> float:
+        siblings = [
+            other.name for other in able if other is not backend and other.place == backend.place
+        ]
+        return self.corrections.ratio(backend.name, key, siblings)
+
+
+_desks: list[_Desk] = []
+_DESKS = 8
+
+
+def _desk(profile: Profile) -> _Desk:
+    # By identity of a profile that the desk keeps alive; programs have one, tests a few.
+    for desk in _desks:
+        if desk.profile is profile:
+            return desk
+    desk = _Desk(profile)
+    _desks.insert(0, desk)
+    del _desks[_DESKS:]
+    return desk
+
+
+def choose(
+    work: Work,
+    candidates: Candidates,
+    profile: Profile,
+    forced: str | None = None,
+    built: Set[str] = frozenset(),
+) -> Decision:
+    """Return which backend is to run ``work``, and why.
+
+    Parameters
+    ----------
+    work : Work
+        The counted kernel.
+    candidates : sequence of (Backend, str or None)
+        Every backend, with its refusal of this kernel or None.
+    profile : Profile
+        The machine.
+    forced : str, optional
+        Name of the backend that the user asked for.
+    built : set of str
+        Names of backends that need not compile this kernel any more.
+
+    Raises
+    ------
+    BackendUnavailableError
+        A ValueError: ``forced`` is not among the candidates, or all of them refuse.
+    """
+    desk = _desk(profile)
+    able = [backend for backend, refusal in candidates if refusal is None]
+    ratios = tuple([desk.ratio(backend, able, work.key) for backend in able])
+    answers = tuple([(backend.name, refusal) for backend, refusal in candidates])
+    key = (work, forced, ratios, frozenset(built), answers)
+    found = desk.decisions.get(key)
+    if found is None:
+        found = _decide(desk, work, candidates, able, ratios, forced, built)
+        if len(desk.decisions) >= _REMEMBERED:
+            desk.decisions.clear()
+        desk.decisions[key] = found
+    return found
+
+
+def _decide(
+    desk: _Desk,
+    work: Work,
+    candidates: Candidates,
+    able: Sequence[Backend],
+    ratios: tuple[float, ...],
+    forced: str | None,
+    built: Set[str],
+) -> Decision:
+    refused = tuple([(backend.name, why) for backend, why in candidates if why is not None])
+    if forced is not None or not able:
+        _check_choice(refused, able, forced)
+    estimates = [
+        price(work, backend.name, desk.rates_of(backend, backend.name in built), ratio)
+        for backend, ratio in zip(able, ratios, strict=True)
+    ]
+    estimates.sort(key=_seconds)
+    asked = [found.backend for found in estimates if found.backend == forced]
+    return Decision((*asked, estimates[0].backend)[0], tuple(estimates), refused, forced)
+
+
+def _seconds(estimate: Estimate) -> float:
+    return estimate.seconds
+
+
+def _check_choice(
+    refused: Sequence[tuple[str, str]], able: Sequence[Backend], forced: str | None
+) -> None:
+    names = [backend.name for backend in able] + [name for name, _ in refused]
+    if forced is not None and forced not in names:
+        raise BackendUnavailableError(
+            f"choose: no backend {forced!r}; there are {', '.join(names) or 'none'}"
+        )
+    if not able:
+        reasons = "; ".join(f"{name}: {why}" for name, why in refused) or "none was found"
+        raise BackendUnavailableError(f"choose: no backend can run this kernel ({reasons})")
+
+
+def learn(decision: Decision, work: Work, profile: Profile, measured: float) -> Decision:
+    """Take in what the run took, and return the decision with it.
+
+    Parameters
+    ----------
+    decision : Decision
+        Of :func:`choose` for this ``work`` and ``profile``.
+    measured : float
+        Wall seconds of ``Backend.run`` alone.
+    """
+    _desk(profile).corrections.learn(work.key, decision.estimate, measured)
+    return replace(decision, measured=measured)
+
+
+# How sure the forecast has to be before an operation is made to wait, and how much waiting may
+# cost where threads cannot win it back. Shares, not sizes: the sizes follow from the prices.
+_GAIN = 0.10
+_LOSS = 0.02
+_LARGEST = 1 << 34
+
+
+def defer_floor(cost_class: str, profile: Profile) -> int:
+    """Return from how many bytes of a float64 operand on it pays to plan a single operation.
+
+    That is where the planned path (recorded, planned, shared out among the threads) is predicted to
+    beat plain NumPy by a tenth; or, where threads cannot do that, where planning costs less than
+    two hundredths of the operation. Both are solved from the prices, once per profile.
+    """
+    floors = _desk(profile).floors
+    found = floors.get(cost_class)
+    if found is None:
+        found = floors[cost_class] = _solve_floor(cost_class, profile)
+    return found
+
+
+def _solve_floor(cost_class: str, profile: Profile) -> int:
+    high = 1
+    while high < _LARGEST // 8 and not _pays(cost_class, profile, high):
+        high *= 2
+    low = high // 2
+    while low + 1 < high:
+        middle = (low + high) // 2
+        if _pays(cost_class, profile, middle):
+            high = middle
+        else:
+            low = middle
+    return 8 * high
+
+
+def _pays(cost_class: str, profile: Profile, elements: int) -> bool:
+    size = 8 * elements
+    work = Work(
+        elements=elements,
+        bytes_read=size,
+        bytes_written=size,
+        bytes_fresh=size,
+        ops=((cost_class, "d"),),
+        reduction=None,
+        contiguous=True,
+        key="",
+    )
+    alone = replace(host_rates(profile, "serial"), overhead=0.0)
+    plain = price(work, "numpy", alone).seconds
+    planning = profile.overhead["record"] + profile.overhead["plan"]
+    if planning <= _LOSS * plain:
+        return True
+    if profile.threads == 1:
+        return False
+    shared = profile.overhead["record"] + price(work, "", host_rates(profile, "threads")).seconds
+    return shared <= (1.0 - _GAIN) * plain

@@ -1,0 +1,97 @@
+"""Who else can see a piece of memory.
+
+Every concrete value is a ``numpy.ndarray``; the array at the end of its chain of bases is its root, and
+roots are what this module knows. Work on a root may wait only while nobody outside can write to it:
+
+- memory that came in without a copy is *foreign* for ever (:func:`mark_foreign`);
+- memory that went out is *lent*: :func:`lend` gives the outside a view whose chain of bases ends
+  at a :class:`Lease`; NumPy keeps the lease alive exactly as long as any outside view lives, and
+  a weak reference to it says when the last one is gone;
+- memory that does not end in an array owning its data (a memory map, bytes, another library's buffer)
+  is foreign by nature.
+
+The tables are keyed by ``id(root)`` and each entry carries a weak reference to its root whose callback
+removes the entry, so an id that is used again never meets a stale entry.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import numpy
+
+__all__ = ["Lease", "is_visible", "lend", "mark_foreign", "root_of"]
+
+_foreign: dict[int, weakref.ref[numpy.ndarray]] = {}
+_leases: dict[int, weakref.WeakSet[Lease]] = {}
+
+
+class Lease:
+    """Owner of an outside view: alive while any view made through it lives."""
+
+    __slots__ = ("__array_interface__", "__weakref__", "root")
+
+    def __init__(self, host: numpy.ndarray, root: numpy.ndarray) -> None:
+        self.root = root
+        self.__array_interface__ = dict(host.__array_interface__)
+
+
+def root_of(host: numpy.ndarray) -> numpy.ndarray:
+    """Return the array at the end of the chain of bases of ``host``, seen through leases."""
+    base: Any = host.base
+    while base is not None:
+        if isinstance(base, numpy.ndarray):
+            host = base
+        elif type(base) is Lease:
+            host = base.root
+        else:
+            break
+        base = host.base
+    return host
+
+
+def mark_foreign(host: numpy.ndarray) -> None:
+    """Note that someone outside holds the memory of ``host`` and may write to it at any time."""
+    root = root_of(host)
+    key = id(root)
+    if key not in _foreign:
+
+        def forget(_: object, key: int = key) -> None:
+            _foreign.pop(key, None)
+
+        _foreign[key] = weakref.ref(root, forget)
+
+
+def is_visible(root: numpy.ndarray) -> bool:
+    """Return whether anyone outside can see the memory of ``root`` now."""
+    if root.base is not None or not root.flags.owndata:
+        return True
+    key = id(root)
+    if key in _foreign:
+        return True
+    leases = _leases.get(key)
+    if leases is None:
+        return False
+    if leases:
+        return True
+    del _leases[key]
+    return False
+
+
+def lend(host: numpy.ndarray) -> numpy.ndarray:
+    """Return a view of ``host`` for the outside; its memory counts as visible while it lives."""
+    root = root_of(host)
+    if host.dtype.hasobject or host.size == 0:
+        mark_foreign(host)
+        return host.view()
+    lease = Lease(host, root)
+    key = id(root)
+    leases = _leases.get(key)
+    if leases is None:
+        leases = _leases[key] = weakref.WeakSet()
+        weakref.finalize(root, _leases.pop, key, None).atexit = False
+    leases.add(lease)
+    view = numpy.asarray(lease)
+    # Dtypes that an interface dictionary cannot name are given back by a view.
+    return view if view.dtype == host.dtype else view.view(host.dtype)

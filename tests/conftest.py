@@ -1,0 +1,22 @@
+"""What every test may rely on: no profile, cache or setting of whoever runs them is seen."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pytest
+
+# The package reads its settings once, when it is imported: this must come before any fixture.
+# Processes that a test starts inherit it.
+for _name in ("DISPATCHARR_BACKEND", "DISPATCHARR_NUM_THREADS", "DISPATCHARR_ON_FALLBACK"):
+    os.environ.pop(_name, None)
+_CACHE = tempfile.mkdtemp(prefix="dispatcharr-tests-")
+os.environ["DISPATCHARR_CACHE_DIR"] = _CACHE
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    shutil.rmtree(_CACHE, ignore_errors=True)
