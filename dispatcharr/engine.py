@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -137,8 +138,7 @@ def _perform(
     }
     made = plan(graph, chosen.fusion, request, outs)
     run = _Run(graph)
-    roots = {id(leaf.root) for node in graph.nodes for leaf in node.leaves}
-    with reading(roots):
+    with reading({id(leaf.root) for node in wanted for leaf in node.leaves}):
         for step in made.steps:
             _run_step(step, run, targets, chosen, out, reduce_errors)
     _publish(run, targets)
@@ -168,12 +168,14 @@ def _run_step(
         outputs.append(made)
     if step.region.reducing is not None and out is not None:
         outputs.append(out)
-    decision, backend = _route(step.region, step.work, chosen)
+    memo = _decided(step.region, step.work, chosen)
     start = time.perf_counter()
-    errors = backend.run(step.region, inputs, outputs, chosen.threads)
+    errors = memo.backend.run(step.region, inputs, outputs, chosen.threads)
     seconds = time.perf_counter() - start
-    decision = router.learn(decision, step.work, profiles.current(), seconds)
-    verified = _verify(step.region, inputs, outputs, chosen)
+    decision = memo.decision
+    if memo.due == memo.every or _events.listened():
+        decision = router.learn(decision, step.work, memo.profile, seconds)
+    verified = _verify(step.region, inputs, outputs, chosen) if chosen.verify else None
     record = _events.KernelRecord(step.region, step.work, decision, seconds, errors, verified)
     for i in step.outputs:
         run.origins[i] = record
@@ -182,6 +184,35 @@ def _run_step(
         run.errors.append((step.errors or reduce_errors, errors))
     if _events.listened():
         _events.emit(record)
+
+
+class _Memo:
+    """A decision in use: deciding again is worth it only now and then for short kernels."""
+
+    __slots__ = ("asked", "backend", "decision", "due", "every", "profile")
+
+    def __init__(self, region: Region, work: Work, chosen: Options, profile: Any) -> None:
+        self.asked = chosen.backend
+        self.profile = profile
+        self.decision, self.backend = _route(region, work, chosen)
+        self.every = max(int(_DECIDING / max(self.decision.expected, 1e-7)), 1)
+        self.due = self.every
+
+
+#: Seconds of kernel time after which a decision is made anew: it then costs under 2 %.
+_DECIDING = 2e-3
+_memos: weakref.WeakKeyDictionary[Region, _Memo] = weakref.WeakKeyDictionary()
+
+
+def _decided(region: Region, work: Work, chosen: Options) -> _Memo:
+    profile = profiles.current()
+    memo = _memos.get(region)
+    if memo is not None and memo.due > 1 and memo.asked == chosen.backend:
+        if memo.profile is profile:
+            memo.due -= 1
+            return memo
+    memo = _memos[region] = _Memo(region, work, chosen, profile)
+    return memo
 
 
 def _route(

@@ -13,6 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy
 
+from dispatcharr.kernels.blocks import PLAIN_REDUCE_ELEMENTS, REDUCE_BLOCK_BYTES
 from dispatcharr.plan.region import Region
 
 __all__ = ["Backend", "Profile", "Rates", "host_rates"]
@@ -93,6 +94,9 @@ class Rates:
         Seconds to build a kernel that has not been built yet.
     launch : float
         Seconds per launch on a device.
+    reduce_bytes, reduce_elements : int
+        Bytes of one operand's block in reductions of something computed, and elements of a block
+        in reductions of what is there; 0 where they are cut as everything else.
     """
 
     overhead: float
@@ -107,6 +111,8 @@ class Rates:
     transfer: float = float("inf")
     compile: float = 0.0
     launch: float = 0.0
+    reduce_bytes: int = 0
+    reduce_elements: int = 0
 
 
 def host_rates(profile: Profile, crew: str) -> Rates:
@@ -133,6 +139,8 @@ def host_rates(profile: Profile, crew: str) -> Rates:
         bandwidth=crewed,
         fault=profile.fault[crew],
         op=profile.op,
+        reduce_bytes=REDUCE_BLOCK_BYTES,
+        reduce_elements=PLAIN_REDUCE_ELEMENTS,
     )
 
 

@@ -11,7 +11,7 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["console", "in_bytes", "in_seconds", "pairs", "print_json", "table"]
+__all__ = ["console", "in_binary", "pairs", "print_json", "table"]
 
 WIDTH = 80
 
@@ -59,12 +59,12 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     out.print()
 
 
-def in_bytes(count: float) -> str:
-    """Return a number of bytes in words.
+def in_binary(count: float) -> str:
+    """Return a size of hardware, which comes in powers of two.
 
     Examples
     --------
-    >>> in_bytes(49152)
+    >>> in_binary(49152)
     '48 KiB'
     """
     for unit in ("B", "KiB", "MiB", "GiB"):
@@ -72,17 +72,3 @@ def in_bytes(count: float) -> str:
             return f"{count:.3g} {unit}"
         count /= 1024
     return f"{count:.3g} TiB"
-
-
-def in_seconds(seconds: float) -> str:
-    """Return a time in words.
-
-    Examples
-    --------
-    >>> in_seconds(3.21e-5)
-    '32.1 us'
-    """
-    for unit, size in (("ns", 1e-9), ("us", 1e-6), ("ms", 1e-3)):
-        if seconds < 999.5 * size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds:.3g} s"

@@ -12,7 +12,8 @@ from typing import Any
 import click
 import numpy
 
-from dispatcharr.cli.console import in_bytes, print_json
+from dispatcharr.cli.console import print_json
+from dispatcharr.explain.text import in_bytes
 
 __all__ = ["explain"]
 

@@ -14,7 +14,8 @@ import numpy
 from dispatcharr._config import ENVIRONMENT
 from dispatcharr._version import __version__
 from dispatcharr.backends.base import Profile
-from dispatcharr.cli.console import in_bytes, in_seconds, pairs, print_json, table
+from dispatcharr.cli.console import in_binary, pairs, print_json, table
+from dispatcharr.explain.text import in_seconds
 
 __all__ = ["free_memory", "info", "profile_figures"]
 
@@ -127,9 +128,9 @@ def _machine_rows(machine: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "CPUs", usable if quota is None else f"{usable}, with a quota of {quota:g}"
     yield "threads", f"{machine['threads']}"
     caches = machine["cache_bytes"].items()
-    yield "caches", ", ".join(f"{level} {in_bytes(size)}" for level, size in caches)
+    yield "caches", ", ".join(f"{level} {in_binary(size)}" for level, size in caches)
     if machine["memory_bytes"] is not None:
-        yield "memory", in_bytes(machine["memory_bytes"])
+        yield "memory", in_binary(machine["memory_bytes"])
 
 
 def profile_figures(profile: Profile) -> None:
@@ -157,4 +158,4 @@ def _times(profile: Profile) -> Iterator[tuple[str, str]]:
     for cost, row in profile.op.items():
         if "d" in row:
             yield f"{cost}, per float64", in_seconds(row["d"])
-    yield "block", in_bytes(profile.block_bytes)
+    yield "block", in_binary(profile.block_bytes)

@@ -132,9 +132,7 @@ def _note_kept(
     _count_references(result, explained)
     for (host, root), (old_host, old_root) in zip(watched, before, strict=True):
         kept_root = sys.getrefcount(root) - old_root - explained.get(id(root), 0)
-        kept_host = sys.getrefcount(host) - old_host
-        if host is not root:
-            kept_host -= explained.get(id(host), 0)
+        kept_host = sys.getrefcount(host) - old_host - explained.get(id(host), 0)
         if kept_root > 0 or kept_host > 0:
             mark_foreign(host)
 

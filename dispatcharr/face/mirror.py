@@ -32,14 +32,6 @@ PLANNED: dict[str, Any] = {
     "vectorize": vectorize,
 }
 
-_FUNCTION_KINDS = (
-    types.FunctionType,
-    types.BuiltinFunctionType,
-    types.MethodType,
-    type(numpy.sum),
-    type(numpy.random.rand),
-    type(numpy.add.reduce),
-)
 _by_function: dict[Any, Any] = {}
 #: Functions that handle no arrays, or must get the very object that they were given.
 _AS_THEY_ARE = {
@@ -66,7 +58,7 @@ def mirrored(name: str, value: Any, path: str) -> Any:
         return _type(name, value)
     if isinstance(value, numpy.ufunc):
         return PLANNED.get(name) if PLANNED.get(name) == value else _wrapped(name, value)
-    if callable(value) and isinstance(value, _FUNCTION_KINDS):
+    if callable(value) and hasattr(value, "__name__"):
         if name in _AS_THEY_ARE:
             return _on_numpys(value) if name in _UNWRAPPED else value
         return _wrapped(name, value)

@@ -208,10 +208,6 @@ class ndarray(_fastpath.Cell, metaclass=ArrayMeta):  # type: ignore[misc]  # noq
     def __array_interface__(self) -> dict[str, Any]:
         return protocols.array_interface(self)
 
-    @property
-    def __array_struct__(self) -> Any:
-        return lend(self._writable()).__array_struct__
-
     def __buffer__(self, flags: int, /) -> memoryview:
         return memoryview(lend(self._writable()))
 

@@ -13,7 +13,7 @@ from dispatcharr.face import _fastpath, fallback, functions, reductions
 from dispatcharr.face.array import array_class, concrete, is_array
 from dispatcharr.ops.reductions import REDUCTIONS
 from dispatcharr.ops.table import BY_UFUNC
-from dispatcharr.storage.exports import lend
+from dispatcharr.storage.exports import lend, lend_bytes, mark_foreign
 from dispatcharr.storage.readers import any_pending
 
 __all__ = [
@@ -46,13 +46,10 @@ def array_interface(array: Any) -> dict[str, Any]:
     interface = dict(host.__array_interface__)
     if interface["strides"] is None:
         interface["strides"] = host.strides
-    lent = lend(host)
-    interface["data"] = (lent.__array_interface__["data"][0], not host.flags.writeable)
-    # The consumer keeps the object that it asked; the lease rides along for as long as it keeps
-    # the dictionary. A consumer that keeps only the pointer cannot be counted.
-    from dispatcharr.storage.exports import mark_foreign  # noqa: PLC0415
-
-    mark_foreign(host)
+    if host.dtype.hasobject or host.size == 0:
+        mark_foreign(host)
+        return interface
+    interface["data"], interface["offset"] = lend_bytes(host)
     return interface
 
 

@@ -145,8 +145,9 @@ class _Redirection:
             mirror = ROOT + name.removeprefix("numpy")
             parent = name.rpartition(".")[0]
             private = any(part.startswith("_") for part in name.split("."))
-            found = not private and self._mirror(parent) is not None and _exists(mirror)
-            self._mirrors[name] = mirror if found else None
+            found = not private and self._mirror(parent) is not None
+            # What only this package has is not NumPy's, whatever its name.
+            self._mirrors[name] = mirror if found and _exists(mirror) and _exists(name) else None
         return self._mirrors[name]
 
 

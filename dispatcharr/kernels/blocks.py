@@ -16,12 +16,13 @@ says afterwards what NumPy would have warned of.
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy
 
-from dispatcharr.kernels.grid import Grid, block_grid
+from dispatcharr.kernels.grid import block_grid
 from dispatcharr.ops.row import Elementwise
 from dispatcharr.plan.region import Instruction, Reducing, Region
 from dispatcharr.plan.work import register_dtypes
@@ -29,7 +30,7 @@ from dispatcharr.plan.work import register_dtypes
 __all__ = ["REDUCE_BLOCK_BYTES", "Job", "prepare"]
 
 #: Bytes of a block in reductions. A constant, not a measured one: it decides their last bits.
-REDUCE_BLOCK_BYTES = 1 << 17
+REDUCE_BLOCK_BYTES = 1 << 19
 #: Elements of a block when nothing is computed before the reduction.
 PLAIN_REDUCE_ELEMENTS = 1 << 18
 #: Pieces that a reduction to few values is cut into, whatever the number of threads.
@@ -50,50 +51,71 @@ def scratch(slot: int, nbytes: int) -> numpy.ndarray:
     return held[slot]
 
 
+class _Cut:
+    """How a region is cut and where its temporaries live: all that does not depend on the data."""
+
+    __slots__ = ("dtypes", "grid", "out_of", "plain", "slots")
+
+    def __init__(self, region: Region, block_bytes: int, pieces: int) -> None:
+        self.dtypes = register_dtypes(region)
+        self.out_of = {register: i for i, register in enumerate(region.outputs)}
+        reducing = region.reducing
+        self.plain = len(region.program) == 1 and reducing is None
+        if self.plain:
+            self.grid = block_grid(region.shape, _share(region, pieces), None, pieces)
+        elif reducing is None:
+            self.grid = block_grid(region.shape, self._elements(block_bytes), None, pieces)
+        else:
+            limit = self._elements(REDUCE_BLOCK_BYTES) if region.program else PLAIN_REDUCE_ELEMENTS
+            self.grid = block_grid(region.shape, limit, reducing.axes, SEGMENTS)
+        self.slots = _allocate(region, self.out_of)
+
+    def _elements(self, block_bytes: int) -> int:
+        itemsize = max((dtype.itemsize for dtype in self.dtypes), default=8)
+        return max(block_bytes // itemsize, 64)
+
+
+_cuts: weakref.WeakKeyDictionary[Region, dict[tuple[int, int], _Cut]] = weakref.WeakKeyDictionary()
+
+
+def _cut_of(region: Region, block_bytes: int, pieces: int) -> _Cut:
+    found = _cuts.get(region)
+    if found is None:
+        found = _cuts[region] = {}
+    cut = found.get((block_bytes, pieces))
+    if cut is None:
+        cut = found[block_bytes, pieces] = _Cut(region, block_bytes, pieces)
+    return cut
+
+
 class Job:
     """A region bound to its buffers, cut into tasks."""
+
+    __slots__ = ("count", "cut", "errors", "out_views", "region", "states", "target", "views", "watch")
 
     def __init__(
         self,
         region: Region,
         inputs: Sequence[numpy.ndarray],
         outputs: Sequence[numpy.ndarray],
-        block_bytes: int,
-        pieces: int,
+        cut: _Cut,
         watch: bool,
     ) -> None:
         self.region = region
+        self.cut = cut
         self.errors: set[tuple[str, str]] = set()
         self.watch = watch
-        views = [
+        self.views = [
             layout.view(buffer) for layout, buffer in zip(region.inputs, inputs, strict=True)
         ]
-        stored = outputs[: len(region.output_layouts)]
-        out_views = [
+        # A reduction's result is the last output and has no layout over the space.
+        self.out_views = [
             layout.view(buffer)
-            for layout, buffer in zip(region.output_layouts, stored, strict=True)
+            for layout, buffer in zip(region.output_layouts, outputs, strict=False)
         ]
-        self.views = views
-        self.out_views = out_views
-        self.out_of = dict(zip(region.outputs, range(len(out_views)), strict=True))
-        self.dtypes = register_dtypes(region)
-        reducing = region.reducing
-        self.plain = len(region.program) == 1 and reducing is None
-        if reducing is None:
-            self.grid = block_grid(region.shape, self._elements(block_bytes), None, pieces)
-            if self.plain:
-                self.grid = block_grid(region.shape, _share(region, pieces), None, pieces)
-        else:
-            limit = self._elements(REDUCE_BLOCK_BYTES) if region.program else PLAIN_REDUCE_ELEMENTS
-            self.grid = block_grid(region.shape, limit, reducing.axes, SEGMENTS)
-            self.target = outputs[-1]
-            self.states: list[Any] = [None] * self.grid.tasks
-        self.count = self.grid.tasks
-        self.slots, self.slot_count = _allocate(region, self.dtypes, self.out_of)
-
-    def _elements(self, block_bytes: int) -> int:
-        itemsize = max((dtype.itemsize for dtype in self.dtypes), default=8)
-        return max(block_bytes // itemsize, 64)
+        self.target = outputs[-1]
+        self.count = cut.grid.tasks
+        self.states: list[Any] = [None] * self.count
 
     def run(self, task: int) -> None:
         """Run one task."""
@@ -110,21 +132,22 @@ class Job:
             self._task(task, label)
 
     def _task(self, task: int, label: list[str]) -> None:
-        if self.plain:
+        if self.cut.plain:
             self._whole(task, label)
             return
         program = self.region.program
         reducing = self.region.reducing
         temporaries = self._temporaries()
         states = None if reducing is None else _Fold(reducing)
-        for block in self.grid.blocks(task):
+        out_of = self.cut.out_of
+        for block in self.cut.grid.blocks(task):
             registers: list[Any] = [_cut(view, block) for view in self.views]
             shape = tuple(cut.stop - cut.start for cut in block)
             for instruction in program:
                 label[0] = instruction.row.name
                 register = len(registers)
-                if register in self.out_of:
-                    out = self.out_views[self.out_of[register]][block]
+                if register in out_of:
+                    out = self.out_views[out_of[register]][block]
                 else:
                     out = _shaped(temporaries[register], shape)
                 _execute(instruction, registers, out, block)
@@ -141,16 +164,17 @@ class Job:
     def _whole(self, task: int, label: list[str]) -> None:
         instruction = self.region.program[0]
         label[0] = instruction.row.name
-        for block in self.grid.blocks(task):
+        for block in self.cut.grid.blocks(task):
             registers = [_cut(view, block) for view in self.views]
             _execute(instruction, registers, self.out_views[0][block], block)
 
     def _temporaries(self) -> dict[int, numpy.ndarray]:
-        size = self.grid.block_elements
+        cut = self.cut
+        size = cut.grid.block_elements
         made: dict[int, numpy.ndarray] = {}
-        for register, slot in self.slots.items():
-            dtype = self.dtypes[register]
-            memory = scratch(slot, size * 16 if dtype.itemsize > 8 else size * 8)
+        for register, slot in cut.slots.items():
+            dtype = cut.dtypes[register]
+            memory = scratch(slot, size * dtype.itemsize)
             made[register] = memory[: size * dtype.itemsize].view(dtype)
         return made
 
@@ -168,7 +192,7 @@ class Job:
         params = dict(reducing.params)
         target = self.target.reshape(reducing.shape)
         with numpy.errstate(**modes):
-            for stripe, tasks in self.grid.stripes():
+            for stripe, tasks in self.cut.grid.stripes():
                 state = _tree([self.states[task] for task in tasks], reducing.row.combine)
                 label[0] = reducing.row.name
                 result = reducing.row.finish(state, reducing.count, params)
@@ -203,16 +227,14 @@ def prepare(
     watch : bool
         Whether floating-point errors are to be collected.
     """
-    return Job(region, inputs, outputs, block_bytes, pieces, watch)
+    return Job(region, inputs, outputs, _cut_of(region, block_bytes, pieces), watch)
 
 
 def _share(region: Region, pieces: int) -> int:
     return max(-(-region.elements // max(pieces, 1)), 1)
 
 
-def _allocate(
-    region: Region, dtypes: list[Any], out_of: dict[int, int]
-) -> tuple[dict[int, int], int]:
+def _allocate(region: Region, out_of: dict[int, int]) -> dict[int, int]:
     """Give every temporary register a scratch slot; slots are reused once nobody reads them."""
     first = len(region.inputs)
     last_use: dict[int, int] = {}
@@ -239,7 +261,7 @@ def _allocate(
                 free.append(slots[operand])
         if register in slots and register not in last_use:
             free.append(slots[register])
-    return slots, used
+    return slots
 
 
 def _cut(view: numpy.ndarray, block: tuple[slice, ...]) -> numpy.ndarray:
@@ -313,5 +335,3 @@ def _tree(states: list[Any], combine: Callable[[Any, Any], Any]) -> Any:
         states = paired + states[len(states) - len(states) % 2 :]
     return states[0]
 
-
-__all__ += ["Grid"]

@@ -14,7 +14,7 @@ __all__ = ["Grid", "block_grid"]
 
 Block = tuple[slice, ...]
 #: Kept elements on the fastest axis of a block, when slower axes are reduced.
-KEPT_RUN = 1024
+KEPT_RUN = 4096
 
 
 class Grid:
@@ -58,6 +58,11 @@ class Grid:
         if self.reduced is None:
             total = self.outer
             start, stop = total * task // self.tasks, total * (task + 1) // self.tasks
+            if len(self.shape) == 1:
+                part, whole = self.extents[0], self.shape[0]
+                for number in range(start, stop):
+                    yield (slice(number * part, min((number + 1) * part, whole)),)
+                return
             for number in range(start, stop):
                 yield self._box(_unravel(number, self.counts))
             return

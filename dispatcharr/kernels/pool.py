@@ -109,12 +109,17 @@ class _Run:
         return share
 
     def settle(self) -> None:
-        """Wait until no helper runs a task of this run.
+        """Wait, interrupted or not, until no helper runs a task of this run."""
+        while True:
+            try:
+                self._wait()
+                return
+            except BaseException as error:  # helpers still use the task's memory: raised later
+                self.fail(error)
 
-        A helper takes an index only after it has joined, and the caller comes here only after it
-        found no index left: so every helper to wait for has joined by now. Where this is
-        interrupted it can be called again.
-        """
+    def _wait(self) -> None:
+        # A helper takes an index only after it has joined, and the caller comes here only after it
+        # found no index left: so every helper to wait for has joined by now.
         for share in self.shares.copy():
             while not share.done:
                 if self.crew.dismissed:
@@ -282,13 +287,7 @@ class Pool:
                 run.work()
             except BaseException as error:  # raised below, once no helper is at work
                 run.fail(error)
-            settled = False
-            while not settled:
-                try:
-                    run.settle()
-                    settled = True
-                except BaseException as error:  # likewise: they still use the task's memory
-                    run.fail(error)
+            run.settle()
         finally:  # nothing can come between these, so however often a run is interrupted, they hold
             run.task = _nothing  # a helper that comes late must not keep the task's memory alive
             run.over = True

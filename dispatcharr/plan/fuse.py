@@ -201,6 +201,16 @@ class _Planner:
         self.outs = outs
         self.kept = [part[6] for part in graph.key[: len(graph.nodes)]]
         self.borders: dict[int, str] = {}
+        self.errors = self._errors()
+
+    def _errors(self) -> list[tuple[str, ...] | None]:
+        """Return each node's error modes; one that cannot err goes with those that it reads."""
+        usual = next((n.errors for n in self.graph.nodes if n.errors is not None), None)
+        found: list[tuple[str, ...] | None] = []
+        for node, refs in zip(self.graph.nodes, self.graph.refs, strict=True):
+            above = [found[j] for source, j in refs if source == "node"]
+            found.append(node.errors or (above[0] if above else usual))
+        return found
 
     def plan(self) -> Plan:
         groups = self._groups()
@@ -218,7 +228,7 @@ class _Planner:
         members: dict[tuple[Any, ...], list[int]] = {}
         place: list[tuple[Any, ...]] = []
         for i, node in enumerate(self.graph.nodes):
-            kind = (node.shape, node.errors, node.order)
+            kind = (node.shape, self.errors[i], node.order)
             depth = 0
             for source, j in self.graph.refs[i]:
                 if source == "node":
@@ -254,7 +264,7 @@ class _Planner:
             reason = "fusion off"
         elif mine.shape != theirs.shape:
             reason = "shape"
-        elif mine.errors != theirs.errors:
+        elif self.errors[producer] != self.errors[consumer]:
             reason = "errors"
         elif mine.order != theirs.order:
             reason = "memory order"

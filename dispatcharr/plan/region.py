@@ -91,9 +91,9 @@ class Reducing:
     params: tuple[tuple[str, Any], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Region:
-    """One kernel.
+    """One kernel. Regions compare by identity: they live in cached plans and are not made twice.
 
     Attributes
     ----------

@@ -88,7 +88,7 @@ KINDS: Mapping[str, Kind] = {
 
 #: Seconds of dispatcharr's own steps and of one NumPy call, on a middling core.
 OVERHEAD = {"record": 4e-6, "plan": 20e-6, "call": 0.4e-6}
-BLOCK_BYTES = 256 << 10
+BLOCK_BYTES = 1 << 19
 
 _NANO = 1e-9
 _CODES = ("f8", "f4", "f2", "i8", "i4", "u1", "b1", "c16", "c8")

@@ -7,7 +7,8 @@ kernel over ``n`` elements:
   moved.
 - ``wake``: once, where the kernel is long enough to be shared out.
 - ``calls``: the blocks engine makes one NumPy call per instruction and block. A single instruction
-  without a reduction needs no temporaries and so is one call per thread, whatever its length. NumPy
+  without a reduction needs no temporaries and so is one call per thread, whatever its length, and
+  is shared out evenly. NumPy
   holds the interpreter's lock between its loops, so the calls of all threads queue: they are not
   divided.
 - ``memory``: bytes touched at the bandwidth of the smallest level that holds them all. L1 and L2
@@ -113,17 +114,15 @@ def price(work: Work, backend: str, rates: Rates, correction: float = 1.0) -> Es
     steps = work.ops if work.reduction is None else (*work.ops, work.reduction)
     # What the thread with most to do has to do: elements on the critical path.
     share = elements / rates.parallel
-    blocks = 0.0
-    if rates.block_bytes:
-        block = _block_elements(steps, rates.block_bytes)
+    rounds = rates.parallel
+    block = _block_elements(work, steps, rates)
+    if block:
         share = max(share, min(elements, block))
-        blocks = -(-elements // block)
+        rounds = -(-elements // block)
     lanes = elements / share if share else 1.0
 
     wake = rates.wake if lanes > 1 else 0.0
-    if blocks and len(work.ops) == 1 and work.reduction is None:
-        blocks = lanes
-    calls = rates.call * len(steps) * blocks
+    calls = rates.call * len(steps) * rounds
     memory = _memory_seconds(work.bytes_touched, rates, lanes)
     compute = share * sum([op_seconds(rates.op, cost, dtype) for cost, dtype in steps])
     fault = work.bytes_fresh * rates.fault
@@ -152,9 +151,17 @@ def price(work: Work, backend: str, rates: Rates, correction: float = 1.0) -> Es
     )
 
 
-def _block_elements(steps: tuple[tuple[str, str], ...], block_bytes: int) -> int:
+def _block_elements(work: Work, steps: tuple[tuple[str, str], ...], rates: Rates) -> int:
+    """Return the elements of a block, 0 where the work is not cut into blocks."""
+    size = rates.block_bytes
+    if work.reduction is not None:
+        if not work.ops and rates.reduce_elements:
+            return rates.reduce_elements
+        size = rates.reduce_bytes or size
+    elif len(work.ops) == 1:
+        return 0
     widest = max([_ITEMSIZE.get(dtype, 8) for _, dtype in steps], default=8)
-    return max(block_bytes // widest, 1)
+    return max(size // widest, 1) if size else 0
 
 
 def _memory_seconds(touched: int, rates: Rates, lanes: float) -> float:

@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from dispatcharr._errors import ProfileWarning
 from dispatcharr.backends.base import Profile
-from dispatcharr.kernels.pool import thread_count
+from dispatcharr.kernels.cpus import thread_count
 from dispatcharr.route.defaults import shipped
 from dispatcharr.route.machine import machine
 from dispatcharr.route.stored import UnusableProfile, as_stored, read, write

@@ -220,7 +220,8 @@ def learn(decision: Decision, work: Work, profile: Profile, measured: float) -> 
 # cost where threads cannot win it back. Shares, not sizes: the sizes follow from the prices.
 _GAIN = 0.10
 _LOSS = 0.02
-_LARGEST = 1 << 34
+#: Where the search begins and ends, in elements.
+_SMALLEST, _LARGEST = 1 << 6, 1 << 32
 
 
 def defer_floor(cost_class: str, profile: Profile) -> int:
@@ -238,37 +239,46 @@ def defer_floor(cost_class: str, profile: Profile) -> int:
 
 
 def _solve_floor(cost_class: str, profile: Profile) -> int:
-    high = 1
-    while high < _LARGEST // 8 and not _pays(cost_class, profile, high):
+    numpy_rates = replace(host_rates(profile, "serial"), overhead=0.0)
+    thread_rates = host_rates(profile, "threads")
+    planning = profile.overhead["record"] + profile.overhead["plan"]
+
+    def pays(elements: int) -> bool:
+        work = _single(cost_class, elements)
+        plain = price(work, "", numpy_rates).seconds
+        if planning <= _LOSS * plain:
+            return True
+        if profile.threads == 1:
+            return False
+        shared = profile.overhead["record"] + price(work, "", thread_rates).seconds
+        return shared <= (1.0 - _GAIN) * plain
+
+    high = _SMALLEST
+    while high < _LARGEST and not pays(high):
         high *= 2
     low = high // 2
-    while low + 1 < high:
+    while high - low > high // 64:
         middle = (low + high) // 2
-        if _pays(cost_class, profile, middle):
+        if pays(middle):
             high = middle
         else:
             low = middle
     return 8 * high
 
 
-def _pays(cost_class: str, profile: Profile, elements: int) -> bool:
+def _single(cost_class: str, elements: int) -> Work:
+    """Return the work of one operation on float64 into fresh memory."""
     size = 8 * elements
-    work = Work(
+    step = (cost_class, "d")
+    reduces = cost_class.startswith("reduce_")
+    written = 8 if reduces else size
+    return Work(
         elements=elements,
         bytes_read=size,
-        bytes_written=size,
-        bytes_fresh=size,
-        ops=((cost_class, "d"),),
-        reduction=None,
+        bytes_written=written,
+        bytes_fresh=written,
+        ops=() if reduces else (step,),
+        reduction=step if reduces else None,
         contiguous=True,
         key="",
     )
-    alone = replace(host_rates(profile, "serial"), overhead=0.0)
-    plain = price(work, "numpy", alone).seconds
-    planning = profile.overhead["record"] + profile.overhead["plan"]
-    if planning <= _LOSS * plain:
-        return True
-    if profile.threads == 1:
-        return False
-    shared = profile.overhead["record"] + price(work, "", host_rates(profile, "threads")).seconds
-    return shared <= (1.0 - _GAIN) * plain

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy
 
-__all__ = ["Lease", "is_visible", "lend", "mark_foreign", "root_of"]
+__all__ = ["Lease", "is_visible", "lend", "lend_bytes", "mark_foreign", "root_of"]
 
 _foreign: dict[int, weakref.ref[numpy.ndarray]] = {}
 _leases: dict[int, weakref.WeakSet[Lease]] = {}
@@ -32,9 +32,9 @@ class Lease:
 
     __slots__ = ("__array_interface__", "__weakref__", "root")
 
-    def __init__(self, host: numpy.ndarray, root: numpy.ndarray) -> None:
+    def __init__(self, interface: dict[str, Any], root: numpy.ndarray) -> None:
         self.root = root
-        self.__array_interface__ = dict(host.__array_interface__)
+        self.__array_interface__ = interface
 
 
 def root_of(host: numpy.ndarray) -> numpy.ndarray:
@@ -79,19 +79,38 @@ def is_visible(root: numpy.ndarray) -> bool:
     return False
 
 
-def lend(host: numpy.ndarray) -> numpy.ndarray:
-    """Return a view of ``host`` for the outside; its memory counts as visible while it lives."""
-    root = root_of(host)
-    if host.dtype.hasobject or host.size == 0:
-        mark_foreign(host)
-        return host.view()
-    lease = Lease(host, root)
+def _hold(interface: dict[str, Any], root: numpy.ndarray) -> numpy.ndarray:
+    lease = Lease(interface, root)
     key = id(root)
     leases = _leases.get(key)
     if leases is None:
         leases = _leases[key] = weakref.WeakSet()
         weakref.finalize(root, _leases.pop, key, None).atexit = False
     leases.add(lease)
-    view = numpy.asarray(lease)
+    return numpy.asarray(lease)
+
+
+def lend(host: numpy.ndarray) -> numpy.ndarray:
+    """Return a view of ``host`` for the outside; its memory counts as visible while it lives."""
+    if host.dtype.hasobject or host.size == 0:
+        mark_foreign(host)
+        return host.view()
+    view = _hold(dict(host.__array_interface__), root_of(host))
     # Dtypes that an interface dictionary cannot name are given back by a view.
     return view if view.dtype == host.dtype else view.view(host.dtype)
+
+
+def lend_bytes(host: numpy.ndarray) -> tuple[memoryview, int]:
+    """Return the span of memory of ``host`` as a counted buffer, and the offset of its first element.
+
+    A consumer of an interface dictionary keeps its ``data``; a raw pointer there could not be counted.
+    """
+    low, high = numpy.lib.array_utils.byte_bounds(host)
+    first = host.__array_interface__["data"][0]
+    interface = {
+        "version": 3,
+        "shape": (high - low,),
+        "typestr": "|u1",
+        "data": (low, not host.flags.writeable),
+    }
+    return memoryview(_hold(interface, root_of(host))), first - low

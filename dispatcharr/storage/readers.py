@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any
 
 __all__ = ["Reader", "any_pending", "observe", "pending_arrays", "readers_of", "reading", "wait_until_unread"]
@@ -106,18 +105,22 @@ def pending_arrays() -> list[Any]:
     return [array for array in arrays if array is not None]
 
 
-@contextmanager
-def reading(roots: Iterable[int]) -> Iterator[None]:
-    """Hold off writers of other threads while a kernel reads ``roots``."""
-    held = tuple(roots)
-    with _running_changed:
-        for root in held:
-            _running[root] = _running.get(root, 0) + 1
-    try:
-        yield
-    finally:
+class reading:  # noqa: N801 - used as a function
+    """Hold off writers of other threads while a kernel reads ``roots``; a context manager."""
+
+    __slots__ = ("roots",)
+
+    def __init__(self, roots: Iterable[int]) -> None:
+        self.roots = tuple(roots)
+
+    def __enter__(self) -> None:
         with _running_changed:
-            for root in held:
+            for root in self.roots:
+                _running[root] = _running.get(root, 0) + 1
+
+    def __exit__(self, *exc: object) -> None:
+        with _running_changed:
+            for root in self.roots:
                 _running[root] -= 1
                 if not _running[root]:
                     del _running[root]

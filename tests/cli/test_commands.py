@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from dispatcharr._version import __version__
-from dispatcharr.cli.console import in_bytes, in_seconds
+from dispatcharr.cli.console import in_binary
 from dispatcharr.cli.explain import _parsed, _shape
 
 COMMANDS = ["run", "info", "explain", "calibrate"]
@@ -216,13 +216,5 @@ def test_calibrate_as_data(dispatcharr, tmp_path):
     ("count", "words"),
     [(0, "0 B"), (999, "999 B"), (1023, "0.999 KiB"), (49152, "48 KiB"), (3 << 40, "3 TiB")],
 )
-def test_bytes_in_words(count, words):
-    assert in_bytes(count) == words
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0, "0 ns"), (3.21e-5, "32.1 us"), (0.9996e-3, "1 ms"), (0.25, "250 ms"), (75.0, "75 s")],
-)
-def test_seconds_in_words(seconds, words):
-    assert in_seconds(seconds) == words
+def test_sizes_of_hardware(count, words):
+    assert in_binary(count) == words

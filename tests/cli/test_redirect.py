@@ -44,11 +44,10 @@ def run(source: str, file: str | None = OWN, name: str = "simulation") -> dict[s
         ("class C:\n    import numpy as np\nnp = C.np", {"np": "dispatcharr"}),
         ("np = __import__('numpy', globals())", {"np": "dispatcharr"}),
         ("exec('import numpy as np')", {"np": "dispatcharr"}),
-        # What has no counterpart, and what is private, stays NumPy's.
-        ("import numpy.testing as npt", {"npt": "numpy.testing"}),
-        ("import numpy.lib.stride_tricks as st", {"st": "numpy.lib.stride_tricks"}),
-        ("from numpy import testing", {"testing": "numpy.testing"}),
-        ("import numpy._core.umath as um", {"um": "numpy._core.umath"}),
+        ("import numpy.lib.stride_tricks as st", {"st": "dispatcharr.lib.stride_tricks"}),
+        # What is private stays NumPy's.
+        ("from numpy._core import umath as um", {"um": "numpy._core.umath"}),
+        ("import numpy._core.umath as um, numpy", {"numpy": "dispatcharr"}),
         # What names no asker, and what is not NumPy, is left alone.
         ("np = __import__('numpy')", {"np": "numpy"}),
         ("import math as np", {"np": "math"}),
@@ -92,6 +91,14 @@ def test_a_missing_module_is_told_of_in_numpys_name():
         pytest.raises(ModuleNotFoundError, match=r"No module named 'numpy\.nowhere'"),
     ):
         run("import numpy.nowhere")
+
+
+def test_a_module_that_only_this_package_has_is_not_numpys():
+    with (
+        numpy_redirected(lambda file: file == OWN),
+        pytest.raises(ModuleNotFoundError, match=r"No module named 'numpy\.backends'"),
+    ):
+        run("import numpy.backends")
 
 
 def test_others_get_numpy():

@@ -1,0 +1,185 @@
+"""What ran, added up: a program of any length takes a bounded amount of memory.
+
+Kernels count by class: the same operations, result dtype, backend and reason. Fallbacks count by name and
+reason. Past :data:`MOST_CLASSES` of either, what is new counts together as ``(others)``. Not thread-safe: the
+recorder that owns a tally holds a lock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from dispatcharr._events import FallbackRecord, KernelRecord
+from dispatcharr.explain.account import cost, operations_of, reason_class, result_dtype
+from dispatcharr.plan.region import Region
+
+__all__ = ["MOST_CLASSES", "OTHERS", "FallbackClass", "KernelClass", "Tally"]
+
+MOST_CLASSES = 2048
+OTHERS = "(others)"
+
+
+@dataclass(slots=True)
+class KernelClass:
+    """Kernels of one class, added up.
+
+    Attributes
+    ----------
+    names : tuple of str
+        The operations, in order.
+    dtype, backend, reason : str
+        Of the result; where it ran; why there.
+    runs, operations, elements, nbytes, unstored : int
+        Kernels; operations in them; points of their spaces; bytes read and written; bytes of
+        intermediate results that were never stored.
+    measured, predicted : float
+        Seconds of the runs.
+    prices : dict
+        ``{backend: [kernels priced, seconds]}``: what each backend that could run them asked,
+        without planning.
+    refused : dict
+        ``{backend: reason}``.
+    """
+
+    names: tuple[str, ...]
+    dtype: str
+    backend: str
+    reason: str
+    runs: int = 0
+    operations: int = 0
+    elements: int = 0
+    nbytes: int = 0
+    unstored: int = 0
+    measured: float = 0.0
+    predicted: float = 0.0
+    prices: dict[str, list[float]] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+
+    def add(self, record: KernelRecord, operations: int) -> None:
+        """Count one kernel."""
+        self.runs += 1
+        self.operations += operations
+        self.elements += record.work.elements
+        self.nbytes += record.work.bytes_touched
+        self.unstored += _unstored(record.region)
+        self.measured += record.seconds
+        self.predicted += record.decision.predicted
+        for estimate in record.decision.estimates:
+            priced = self.prices.setdefault(estimate.backend, [0, 0.0])
+            priced[0] += 1
+            priced[1] += cost(estimate)
+        self.refused.update(record.decision.refused)
+
+    def predicted_on(self) -> dict[str, float]:
+        """Return the seconds predicted for each backend that could have run all of them."""
+        return {
+            name: seconds for name, (priced, seconds) in self.prices.items() if priced == self.runs
+        }
+
+    def row(self) -> dict[str, Any]:
+        """Return the class as a row of a table."""
+        return {
+            "kind": "kernel",
+            "kernel": " ".join(self.names),
+            "dtype": self.dtype,
+            "backend": self.backend,
+            "reason": self.reason,
+            "runs": self.runs,
+            "measured": self.measured,
+            "predicted": self.predicted,
+            "predicted_on": self.predicted_on(),
+            "refused": dict(self.refused),
+            "operations": self.operations,
+            "elements": self.elements,
+            "bytes": self.nbytes,
+            "bytes_unstored": self.unstored,
+        }
+
+
+@dataclass(slots=True)
+class FallbackClass:
+    """Calls of one NumPy function for one reason, added up."""
+
+    name: str
+    reason: str
+    calls: int = 0
+    measured: float = 0.0
+
+    def row(self) -> dict[str, Any]:
+        """Return the class as a row of the same table as kernels."""
+        return {
+            "kind": "fallback",
+            "kernel": self.name,
+            "dtype": None,
+            "backend": "numpy",
+            "reason": self.reason,
+            "runs": self.calls,
+            "measured": self.measured,
+            "predicted": None,
+            "predicted_on": {},
+            "refused": {},
+            "operations": self.calls,
+            "elements": None,
+            "bytes": None,
+            "bytes_unstored": 0,
+        }
+
+
+class Tally:
+    """Kernels and fallbacks by class."""
+
+    def __init__(self) -> None:
+        self.kernels: dict[tuple[Any, ...], KernelClass] = {}
+        self.fallbacks: dict[tuple[str, str], FallbackClass] = {}
+        self.fp_errors: dict[tuple[str, str], int] = {}
+        self.verified = {True: 0, False: 0}
+
+    def add_kernel(self, record: KernelRecord) -> None:
+        """Count one kernel that ran."""
+        names, dtype = operations_of(record.region), result_dtype(record.region)
+        backend, reason = record.decision.backend, reason_class(record.decision)
+        key: tuple[Any, ...] = (names, dtype, backend, reason)
+        found = self.kernels.get(key)
+        if found is None:
+            if len(self.kernels) >= MOST_CLASSES:
+                key = ((OTHERS,), "", backend, "")
+            found = self.kernels.setdefault(key, KernelClass(*key))
+        found.add(record, len(names))
+        for error in record.fp_errors:
+            self.fp_errors[error] = self.fp_errors.get(error, 0) + 1
+        if record.verified is not None:
+            self.verified[record.verified] += 1
+
+    def add_fallback(self, record: FallbackRecord) -> None:
+        """Count one operation that was left to NumPy."""
+        key = (record.name, record.reason)
+        found = self.fallbacks.get(key)
+        if found is None:
+            if len(self.fallbacks) >= MOST_CLASSES:
+                key = (OTHERS, "")
+            found = self.fallbacks.setdefault(key, FallbackClass(*key))
+        found.calls += 1
+        found.measured += record.seconds
+
+    def kernel_rows(self) -> list[dict[str, Any]]:
+        """Return the kernel classes, those that took longest first."""
+        return _longest_first([found.row() for found in self.kernels.values()])
+
+    def fallback_rows(self) -> list[dict[str, Any]]:
+        """Return the fallback classes, those that took longest first."""
+        return _longest_first([found.row() for found in self.fallbacks.values()])
+
+
+def _longest_first(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(rows, key=lambda row: -row["measured"])
+
+
+def _unstored(region: Region) -> int:
+    """Return the bytes of intermediate results that plain NumPy would have stored."""
+    width = 0
+    for instruction in region.program:
+        for register, dtype in zip(instruction.results, instruction.dtypes, strict=True):
+            if register not in region.outputs:
+                width += dtype.itemsize
+    return width * region.elements

@@ -1,0 +1,190 @@
+"""NumPy is the answer book: what a call gave, and in what two answers differ.
+
+An answer is everything that a program can notice: the value with its type, dtype, shape, strides and bits; the
+exception with its message; the warnings. Any NaN equals any other.
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy
+
+import dispatcharr as np
+from dispatcharr.backends import registry
+
+BACKENDS = tuple(
+    name for name in ("serial", "threads") if registry.available().get(name, "unknown") is None
+)
+WAYS: dict[str, dict[str, Any]] = {
+    "deferred": {"defer": "always"},
+    "unfused": {"defer": "always", "fusion": False},
+    "at once": {"defer": "never"},
+}
+MODES = tuple(itertools.product(BACKENDS, WAYS))
+#: Promised distance of what is not bit-identical, in units in the last place.
+ULPS = 4
+_BITS = {2: numpy.int16, 4: numpy.int32, 8: numpy.int64}
+
+
+@contextmanager
+def mode(backend: str, way: str) -> Iterator[None]:
+    """Have everything planned, on one backend, in one of the :data:`WAYS`."""
+    with ExitStack() as stack:
+        stack.enter_context(np.use_backend(backend))
+        stack.enter_context(np.dispatch_options(**WAYS[way]))
+        yield
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a call gave."""
+
+    value: Any
+    error: Exception | None
+    warned: tuple[tuple[str, str], ...]
+
+    def __str__(self) -> str:
+        return repr(self.error) if self.error is not None else repr(self.value)
+
+
+def ask(function: Callable[..., Any], *args: Any) -> Answer:
+    """Call ``function``, look at everything that it returns, and note what happened."""
+    value, error = None, None
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        try:
+            value = plain(function(*args))
+        except Exception as raised:
+            error = raised
+    warned = sorted((w.category.__name__, str(w.message)) for w in heard)
+    return Answer(value, error, tuple(warned))
+
+
+def plain(value: Any) -> Any:
+    """Return ``value`` with NumPy's arrays for ours, also in tuples; a genuine one is a mistake."""
+    if type(value) is np.ndarray:
+        shape, dtype, strides = value.shape, value.dtype, value.strides
+        host = value.to_numpy()
+        told, found = (shape, dtype, strides), (host.shape, host.dtype, host.strides)
+        if told != found:
+            raise AssertionError(f"a pending array said {told} and became {found}")
+        return host
+    if type(value) in (tuple, list):
+        return type(value)(plain(item) for item in value)
+    return value
+
+
+def ours(value: Any) -> Any:
+    """Return a copy of a NumPy array as ours, whose memory nobody else sees; the rest as it is."""
+    return np.array(value) if type(value) is numpy.ndarray else value
+
+
+def genuine(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Have arrays that ``function`` returns checked to be dispatcharr's."""
+
+    def call(*args: Any) -> Any:
+        result = function(*args)
+        for item in result if type(result) is tuple else (result,):
+            if type(item) is numpy.ndarray:
+                raise AssertionError("a result is NumPy's own array, not dispatcharr's")
+        return result
+
+    return call
+
+
+def differ(
+    got: Answer, wanted: Answer, *, exact: bool = True, often: bool = True, strides: bool = True
+) -> str | None:
+    """Return in what ``got`` differs from NumPy's answer, None where they are the same.
+
+    Parameters
+    ----------
+    got, wanted : Answer
+        Ours and NumPy's.
+    exact : bool
+        Whether every bit counts; :data:`ULPS` units in the last place otherwise.
+    often : bool
+        Whether the number of equal warnings counts.
+    strides : bool
+        Whether memory order counts.
+    """
+    if wanted.error is not None or got.error is not None:
+        told = [(type(a.error).__name__, str(a.error)) for a in (got, wanted)]
+        return None if told[0] == told[1] else f"error {told[0]} instead of {told[1]}"
+    warned = [a.warned if often else tuple(dict.fromkeys(a.warned)) for a in (got, wanted)]
+    if warned[0] != warned[1]:
+        return f"warned {warned[0]} instead of {warned[1]}"
+    return _differ_in_value(got.value, wanted.value, exact, strides)
+
+
+def _differ_in_value(got: Any, wanted: Any, exact: bool, strides: bool) -> str | None:
+    if type(got) is not type(wanted):
+        return f"type {type(got).__name__} instead of {type(wanted).__name__}"
+    if isinstance(wanted, tuple):
+        if len(got) != len(wanted):
+            return f"{len(got)} results instead of {len(wanted)}"
+        found = (_differ_in_value(g, w, exact, strides) for g, w in zip(got, wanted, strict=True))
+        return next((reason for reason in found if reason), None)
+    if not isinstance(wanted, (numpy.ndarray, numpy.generic)):
+        return None if repr(got) == repr(wanted) else f"{got!r} instead of {wanted!r}"
+    if got.dtype != wanted.dtype:
+        return f"dtype {got.dtype} instead of {wanted.dtype}"
+    if got.shape != wanted.shape:
+        return f"shape {got.shape} instead of {wanted.shape}"
+    if strides and wanted.size and _long(got) != _long(wanted):
+        return f"strides {got.strides} instead of {wanted.strides}"
+    return _differ_in_bits(got, wanted, exact)
+
+
+def _long(array: Any) -> list[int]:
+    return [s for s, extent in zip(array.strides, array.shape, strict=True) if extent > 1]
+
+
+def _differ_in_bits(got: Any, wanted: Any, exact: bool) -> str | None:
+    got, wanted = numpy.atleast_1d(got), numpy.atleast_1d(wanted)
+    distance = ulps(got, wanted)
+    bad = distance > (0 if exact else ULPS)
+    if not bad.any():
+        return None
+    at = tuple(int(i) for i in numpy.argwhere(bad)[0])
+    first = f"{got[at]!r} instead of {wanted[at]!r}"
+    return f"{int(bad.sum())} of {bad.size} elements; at {at}: {first}, {distance[at]:g} ulp"
+
+
+def ulps(got: numpy.ndarray, wanted: numpy.ndarray) -> numpy.ndarray:
+    """Return the distance of each element in units in the last place; 0 only for the same bits."""
+    if wanted.dtype.kind == "c":
+        return numpy.maximum(ulps(got.real, wanted.real), ulps(got.imag, wanted.imag))
+    if wanted.dtype.kind != "f" or wanted.dtype.itemsize not in _BITS:
+        same = numpy.asarray((got == wanted) | ((got != got) & (wanted != wanted)))
+        return numpy.where(same, 0.0, numpy.inf)
+    integer = _BITS[wanted.dtype.itemsize]
+    native = wanted.dtype.newbyteorder("=")
+    lines = []
+    for array in (got, wanted):
+        bits = numpy.ascontiguousarray(array, native).view(integer).reshape(wanted.shape)
+        # Numbers in order on one line, -0.0 right below 0.0.
+        lowest = numpy.iinfo(integer).min
+        lines.append(numpy.where(bits < 0, (lowest - bits) - 1, bits).astype(numpy.float64))
+    distance = numpy.abs(lines[0] - lines[1])
+    # Beyond 2**53 the line is coarser than one unit: equality is a matter of the bits.
+    distance[(distance == 0) & ~_same_bits(got, wanted, native, integer)] = 1.0
+    distance[numpy.isnan(got) & numpy.isnan(wanted)] = 0.0
+    distance[numpy.isnan(got) != numpy.isnan(wanted)] = numpy.inf
+    return distance
+
+
+def _same_bits(
+    got: numpy.ndarray, wanted: numpy.ndarray, native: numpy.dtype[Any], integer: Any
+) -> numpy.ndarray:
+    bits = [
+        numpy.ascontiguousarray(a, native).view(integer).reshape(wanted.shape)
+        for a in (got, wanted)
+    ]
+    return numpy.asarray(bits[0] == bits[1])
