@@ -91,10 +91,10 @@ def run(
 
 
 def _force(backend: str) -> None:
-    import dispatcharr
+    from dispatcharr.face.context import set_backend
 
     try:
-        dispatcharr.set_backend(backend)
+        set_backend(backend)
     except DispatcharrError as error:
         raise click.BadParameter(str(error), param_hint="'--backend'") from None
 

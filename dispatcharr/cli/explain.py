@@ -23,6 +23,7 @@ Shape = tuple[int, ...]
 def explain(expression: str, size: str, dtype: str, as_json: bool) -> None:
     """Print how dispatcharr evaluates ``expression`` on random arrays."""
     import dispatcharr
+    from dispatcharr.face.context import explain
 
     code, names, functions = _parsed(expression)
     shape, kind = _shape(size), _dtype(dtype)
@@ -33,7 +34,7 @@ def explain(expression: str, size: str, dtype: str, as_json: bool) -> None:
     values |= {name: getattr(dispatcharr, name) for name in functions}
     values |= {"np": dispatcharr, "numpy": dispatcharr}
     try:
-        report = dispatcharr.explain(lambda: eval(code, values))
+        report = explain(lambda: eval(code, values))
     except Exception as error:
         raise click.ClickException(f"{expression}: {type(error).__name__}: {error}") from error
     if as_json:

@@ -15,7 +15,7 @@ from dispatcharr._config import ENVIRONMENT
 from dispatcharr._version import __version__
 from dispatcharr.backends.base import Profile
 from dispatcharr.cli.console import in_binary, pairs, print_json, table
-from dispatcharr.explain.text import in_seconds
+from dispatcharr.explain.text import in_seconds, plural
 
 __all__ = ["free_memory", "info", "profile_figures"]
 
@@ -140,22 +140,22 @@ def profile_figures(profile: Profile) -> None:
         (f"{level}, GB/s", *(f"{crew[level] / 1e9:.3g}" for crew in (alone, everyone)))
         for level in alone
     ]
-    fault = (profile.fault["serial"], profile.fault["threads"])
-    rows.append(("fresh memory, us per MiB", *(f"{each * 2**20 * 1e6:.3g}" for each in fault)))
-    table(["", "one thread", f"{profile.threads} threads"], rows)
-    table(["", "time"], _times(profile))
+    fresh = (in_seconds(profile.fault[crew] * 1e6) for crew in ("serial", "threads"))
+    rows.append(("fresh memory, per MB", *fresh))
+    threads = plural(profile.threads, "thread")
+    table(["Bandwidth", "one thread", threads], rows)
+    pairs("Overhead", _overheads(profile))
 
 
-def _times(profile: Profile) -> Iterator[tuple[str, str]]:
-    words = {
-        "record": "record an operation",
-        "plan": "plan a kernel",
-        "call": "call NumPy on a block",
-        "wake": "wake the threads",
-    }
+def _overheads(profile: Profile) -> Iterator[tuple[str, str]]:
     for name, seconds in profile.overhead.items():
-        yield words.get(name, name), in_seconds(seconds)
-    for cost, row in profile.op.items():
-        if "d" in row:
-            yield f"{cost}, per float64", in_seconds(row["d"])
-    yield "block", in_binary(profile.block_bytes)
+        yield _OVERHEADS.get(name, name), in_seconds(seconds)
+
+
+_OVERHEADS = {
+    "record": "record an operation",
+    "plan": "plan a kernel",
+    "call": "call NumPy on a block",
+    "wake": "wake the threads",
+    "queue": "queue for the interpreter",
+}

@@ -212,9 +212,15 @@ def _recording(request: Request, scope: ExitStack) -> Callable[[], None]:
     """Record what is dispatched from now on; return what ends ``scope`` and reports."""
     if request.quiet and request.json is None:
         return scope.close
-    import dispatcharr
+    from dispatcharr import _events
+    from dispatcharr.explain.recorder import Recorder
+    from dispatcharr.face import _fastpath
 
-    recorder = scope.enter_context(dispatcharr.record_dispatch())
+    # As record_dispatch does, but for every thread of the program.
+    recorder = Recorder()
+    served = _fastpath.served()
+    _events.add_process_listener(recorder)
+    scope.callback(_events.remove_process_listener, recorder)
     path = None if request.json is None else os.path.abspath(request.json)
     process = os.getpid()
 
@@ -222,6 +228,7 @@ def _recording(request: Request, scope: ExitStack) -> Callable[[], None]:
         if os.getpid() != process:  # a child made by fork came to its end
             return
         scope.close()
+        recorder.small += _fastpath.served() - served
         if path is None:
             _print_last(str(recorder.summary()))
             return

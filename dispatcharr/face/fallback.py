@@ -129,7 +129,8 @@ def _note_kept(
 ) -> None:
     """Mark as foreign the arguments that the function kept a reference to."""
     explained: dict[int, int] = {}
-    _count_references(result, explained)
+    # The caller's name and this frame's both hold the result itself.
+    _count_references(result, explained, 2)
     for (host, root), (old_host, old_root) in zip(watched, before, strict=True):
         kept_root = sys.getrefcount(root) - old_root - explained.get(id(root), 0)
         kept_host = sys.getrefcount(host) - old_host - explained.get(id(host), 0)
@@ -137,14 +138,14 @@ def _note_kept(
             mark_foreign(host)
 
 
-def _count_references(result: Any, explained: dict[int, int]) -> None:
+def _count_references(result: Any, explained: dict[int, int], holders: int) -> None:
     if type(result) is numpy.ndarray:
-        explained[id(result)] = explained.get(id(result), 0) + 1
+        explained[id(result)] = explained.get(id(result), 0) + holders
         if result.base is not None:
             explained[id(result.base)] = explained.get(id(result.base), 0) + 1
     elif isinstance(result, (list, tuple)):
         for item in result:
-            _count_references(item, explained)
+            _count_references(item, explained, 1)
 
 
 def wrap_result(

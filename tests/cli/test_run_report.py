@@ -40,6 +40,29 @@ def test_json_takes_the_place_of_the_summary(dispatcharr, write, tmp_path):
     assert json.loads((tmp_path / "records.json").read_text(encoding="utf-8"))
 
 
+def test_work_of_threads_and_at_exit_is_reported(dispatcharr, write, tmp_path):
+    write(
+        {
+            "main.py": """
+            import atexit, threading, time
+            import numpy as np
+            a = np.linspace(1.0, 2.0, 200_000)
+            def late():
+                time.sleep(0.1)
+                print(round(float((a * 2 + 1).sum())))
+            threading.Thread(target=late, name="worker").start()
+            atexit.register(lambda: print(round(float(np.sqrt(a).sum() * 0))))
+            """,
+        }
+    )
+    done = dispatcharr("run", "--json", "records.json", "main.py")
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "800000\n0\n")
+    data = json.loads((tmp_path / "records.json").read_text(encoding="utf-8"))
+    threads = {record["thread"]: record["kernel"] for record in data["records"]}
+    assert "multiply" in threads["worker"]
+    assert "sqrt" in threads["MainThread"]
+
+
 def test_json_into_a_missing_folder_is_refused_before_the_program_runs(dispatcharr, write):
     write({"main.py": "print('ran')"})
     ours = dispatcharr("run", "--json", "nowhere/records.json", "main.py")

@@ -92,10 +92,29 @@ def test_single_instruction_makes_one_call_per_thread(stage):
     assert price(reduced, "any", alone).term("calls") == pytest.approx(2 * 4096 * 1e-6)
 
 
-def test_a_backend_without_blocks_makes_no_calls(stage):
-    found = price(stage.work(1 << 22), "any", replace(RATES, block_bytes=0))
-    assert found.term("calls") == 0
-    assert found.term("compute") == pytest.approx((1 << 22) * 1e-9 / 4)
+def test_single_instruction_is_shared_out_evenly(stage):
+    """A block's length is for temporaries, of which it has none."""
+    found = price(stage.work(1024, (("trig", "d"),)), "any", RATES)
+    assert found.term("compute") == pytest.approx(1024 * 1e-8 / 4)
+    assert found.term("wake") == 2e-5
+
+
+def test_reductions_are_cut_by_their_own_lengths(stage):
+    rates = replace(RATES, reduce_bytes=80_000, reduce_elements=5_000)
+    plain = price(stage.work(20_000, (), ("reduce_sum", "d")), "any", rates)
+    assert plain.term("calls") == pytest.approx(4 * 1e-6)
+    fused = price(stage.work(20_000, (("arith", "d"),), ("reduce_sum", "d")), "any", rates)
+    assert fused.term("calls") == pytest.approx(2 * 2 * 1e-6)
+    single = price(stage.work(5_000, (), ("reduce_sum", "d")), "any", rates)
+    assert single.term("wake") == 0
+
+
+def test_a_device_is_neither_woken_nor_called(stage):
+    rates = stage.device().rates(stage.laptop)
+    found = price(stage.work(1 << 22, moves=1 << 20), "any", rates)
+    assert found.term("calls") == found.term("wake") == 0
+    assert found.term("launch") == 10e-6
+    assert found.term("transfer") == pytest.approx((1 << 20) / 12e9)
 
 
 def test_nothing_to_do_costs_the_overhead_alone(stage):
