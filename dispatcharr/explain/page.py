@@ -60,6 +60,10 @@ class Grid:
         Columns to leave free in text.
     note : str
         A line below.
+    title : str
+        A line above.
+    over : tuple of (int, str) or None
+        A second header above the columns from that one to the last.
     """
 
     rows: tuple[tuple[Cell, ...], ...]
@@ -67,6 +71,8 @@ class Grid:
     header: tuple[str, ...] = ()
     indent: int = 2
     note: str = ""
+    title: str = ""
+    over: tuple[int, str] | None = None
 
 
 Block = Heading | Prose | Code | Grid
@@ -94,35 +100,55 @@ def _text_of(block: Block) -> list[str]:
 
 
 def _text_of_grid(grid: Grid) -> list[str]:
-    rows = [grid.header, *grid.rows] if grid.header else list(grid.rows)
-    last = len(grid.align) - 1
-    names = [any(isinstance(row[i], tuple) for row in rows) for i in range(last + 1)]
-    wraps = grid.align[last] == "l" and not names[last]
-    fixed = [
-        max((min(len(row[i]), _LONGEST_CELL) for row in rows if isinstance(row[i], str)), default=0)
-        for i in range(last + 1)
-    ]
-    free = WIDTH - grid.indent - len(_GAP) * last
-    for i in range(last + 1):
-        if names[i] or (i == last and wraps):
-            longest = max(len(_plain(row[i])) for row in rows)
-            taken = sum(fixed) - fixed[i]
-            fixed[i] = max(min(longest, free - taken), 0)
-    lines: list[str] = []
-    for row in rows:
-        cells = [_fitted(cell, width) for cell, width in zip(row, fixed, strict=True)]
-        more: list[str] = []
-        if wraps:
-            cells[last], *more = wrapped(_plain(row[last]), fixed[last])
-        lines.append(_line(cells, fixed, grid))
-        lines.extend(_line([""] * last + [text], fixed, grid) for text in more)
+    margin = " " * grid.indent
+    widths = _widths(grid)
+    lines = wrapped(grid.title, WIDTH) if grid.title else []
+    if grid.over is not None:
+        first, text = grid.over
+        left = sum(widths[:first]) + len(_GAP) * first
+        lines.append(margin + " " * left + text.center(_total(widths[first:])))
     if grid.header:
-        ruled = sum(fixed) + len(_GAP) * last
-        lines.insert(1, " " * grid.indent + "-" * ruled)
+        lines.append(_line(grid.header, widths, grid))
+        lines.append(margin + "-" * _total(widths))
+    for row in grid.rows:
+        lines.extend(_row_lines(row, widths, grid))
     if grid.note:
-        margin = " " * grid.indent
         lines.extend(margin + line for line in wrapped(grid.note, WIDTH - grid.indent))
     return lines
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + len(_GAP) * (len(widths) - 1)
+
+
+def _widths(grid: Grid) -> list[int]:
+    """Return the width of each column; names, or else a last column of text, get what is left."""
+    rows = [*([grid.header] if grid.header else []), *grid.rows]
+    count = len(grid.align)
+    elastic = [any(isinstance(row[i], tuple) for row in rows) for i in range(count)]
+    elastic[-1] = elastic[-1] or _wraps(grid)
+    longest = [max((len(_plain(row[i])) for row in rows), default=0) for i in range(count)]
+    widths = [
+        0 if stretches else min(width, _LONGEST_CELL)
+        for width, stretches in zip(longest, elastic, strict=True)
+    ]
+    for i, stretches in enumerate(elastic):
+        if stretches:
+            widths[i] = max(min(longest[i], WIDTH - grid.indent - _total(widths)), 0)
+    return widths
+
+
+def _wraps(grid: Grid) -> bool:
+    return grid.align[-1] == "l" and not any(isinstance(row[-1], tuple) for row in grid.rows)
+
+
+def _row_lines(row: Sequence[Cell], widths: Sequence[int], grid: Grid) -> list[str]:
+    cells = [_fitted(cell, width) for cell, width in zip(row, widths, strict=True)]
+    more: list[str] = []
+    if _wraps(grid):
+        cells[-1], *more = wrapped(_plain(row[-1]), widths[-1])
+    blank = [""] * (len(widths) - 1)
+    return [_line(shown, widths, grid) for shown in (cells, *([*blank, text] for text in more))]
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], grid: Grid) -> str:
@@ -154,11 +180,16 @@ def _html_of(block: Block) -> str:
     if isinstance(block, Code):
         return f"<pre>{html.escape(chr(10).join(block.lines))}</pre>"
     head = ""
+    if block.over is not None:
+        first, text = block.over
+        span = f'<th colspan="{len(block.align) - first}" style="text-align:center">'
+        head = f"<tr><th colspan=\"{first}\"></th>{span}{html.escape(text)}</th></tr>"
     if block.header:
-        head = f"<thead>{_html_row('th', block.header, block.align)}</thead>"
+        head = f"<thead>{head}{_html_row('th', block.header, block.align)}</thead>"
     body = "".join(_html_row("td", row, block.align) for row in block.rows)
     note = f"<p><small>{html.escape(block.note)}</small></p>" if block.note else ""
-    return f"<table>{head}<tbody>{body}</tbody></table>{note}"
+    title = f"<p><strong>{html.escape(block.title)}</strong></p>" if block.title else ""
+    return f"{title}<table>{head}<tbody>{body}</tbody></table>{note}"
 
 
 def _html_row(tag: str, cells: Sequence[Cell], align: str) -> str:

@@ -39,9 +39,18 @@ def leaf(host: numpy.ndarray) -> Leaf:
     if not host.flags.aligned:
         raise Declined("an operand is misaligned in memory")
     if host.nbytes <= SNAPSHOT_BYTES:
-        host = host.copy(order="K")
-        return Leaf(host, host)
+        return _snapshot(host)
     return Leaf(host, root_of(host))
+
+
+def _snapshot(host: numpy.ndarray) -> Leaf:
+    """Copy a small array; axes that run backwards still do: NumPy's loops for them round apart."""
+    if min(host.strides, default=0) >= 0:
+        held = host.copy(order="K")
+        return Leaf(held, held)
+    flip = tuple([slice(None, None, -1 if stride < 0 else 1) for stride in host.strides])
+    held = host[flip].copy(order="K")
+    return Leaf(held[flip], held)
 
 
 def error_modes(row: Elementwise, dtypes: tuple[numpy.dtype[Any], ...]) -> tuple[str, ...] | None:
@@ -92,6 +101,8 @@ def _resolve_without_ufunc(
 
 
 def _constant(value: Any, dtype: numpy.dtype[Any]) -> numpy.ndarray:
+    if dtype.kind == "b" and type(value) is int and not -(1 << 31) <= value < 1 << 31:
+        raise Declined("Python scalar: NumPy makes it a C long first, which may overflow")
     try:
         return numpy.array(value, dtype=dtype)
     except (OverflowError, TypeError, ValueError) as error:

@@ -34,7 +34,29 @@ typedef struct {
     int slot;
 } Function;
 
+typedef struct {
+    PyObject_HEAD
+    vectorcallfunc vectorcall;
+    PyObject *function; /* NumPy's own, called on small concrete arrays */
+    PyObject *slow;     /* called with the arguments as they came, for everything else */
+    PyObject *finish;   /* called with results that are neither small arrays nor scalars */
+    PyObject *dict;
+    PyObject *weakrefs;
+} Forward;
+
 enum { SLOTS = 512 };
+/* Slot numbers; _fastpath.py repeats them as SLOT_NAMES, and checks the count. */
+enum {
+    S_ADD, S_SUBTRACT, S_MULTIPLY, S_TRUEDIV, S_FLOORDIV, S_MOD, S_POW, S_AND, S_OR, S_XOR,
+    S_LSHIFT, S_RSHIFT,
+    S_IADD, S_ISUBTRACT, S_IMULTIPLY, S_ITRUEDIV, S_IFLOORDIV, S_IMOD, S_IPOW, S_IAND, S_IOR,
+    S_IXOR, S_ILSHIFT, S_IRSHIFT,
+    S_NEG, S_POS, S_ABS, S_INVERT,
+    S_LT, S_LE, S_EQ, S_NE, S_GT, S_GE,
+    S_GETITEM, S_SETITEM, S_LEN, S_FORWARD,
+    S_FIRST_FUNCTION
+};
+
 static PyObject *handlers[SLOTS];    /* called as handler(*operands) when the fast path declines */
 static npy_intp limits[SLOTS];       /* bytes of the result from which the fast path declines */
 static int closed = 0;               /* > 0: an override or recorder is active, decline everything */
@@ -44,6 +66,7 @@ static PyTypeObject *array_type = NULL;
 
 static PyTypeObject CellType;
 static PyTypeObject FunctionType;
+static PyTypeObject ForwardType;
 
 #define IS_CELL(o) (Py_TYPE(o) == array_type)
 
@@ -82,6 +105,15 @@ static inline npy_intp
 own_bytes(PyObject *o)
 {
     return PyArray_CheckExact(o) ? PyArray_NBYTES((PyArrayObject *)o) : 0;
+}
+
+/* Whether pending work may read the memory of `x`. Operands of pending work up to the limit of
+ * S_FORWARD were copied when it was recorded, so a small array that owns its memory is never read. */
+static inline int
+may_be_read(PyObject *x)
+{
+    return pending && PyArray_CheckExact(x) &&
+           (PyArray_BASE((PyArrayObject *)x) != NULL || own_bytes(x) > limits[S_FORWARD]);
 }
 
 /* An upper bound of the bytes of the broadcast result of two operands. */
@@ -139,7 +171,7 @@ static inline PyObject *
 run_inplace(int slot, binary operate, PyObject *a, PyObject *b)
 {
     PyObject *x = plain(a), *y = plain(b);
-    if (pending || x == NULL || y == NULL || closed || result_bytes(x, y) >= limits[slot]) {
+    if (x == NULL || y == NULL || closed || may_be_read(x) || result_bytes(x, y) >= limits[slot]) {
         return decline(slot, a, b);
     }
     served++;
@@ -164,18 +196,6 @@ run_unary(int slot, unary operate, PyObject *a)
 
 static PyObject *power2(PyObject *a, PyObject *b) { return PyNumber_Power(a, b, Py_None); }
 static PyObject *ipower2(PyObject *a, PyObject *b) { return PyNumber_InPlacePower(a, b, Py_None); }
-
-/* Slot numbers; _fastpath.py repeats them as SLOT_NAMES, and checks the count. */
-enum {
-    S_ADD, S_SUBTRACT, S_MULTIPLY, S_TRUEDIV, S_FLOORDIV, S_MOD, S_POW, S_AND, S_OR, S_XOR,
-    S_LSHIFT, S_RSHIFT,
-    S_IADD, S_ISUBTRACT, S_IMULTIPLY, S_ITRUEDIV, S_IFLOORDIV, S_IMOD, S_IPOW, S_IAND, S_IOR,
-    S_IXOR, S_ILSHIFT, S_IRSHIFT,
-    S_NEG, S_POS, S_ABS, S_INVERT,
-    S_LT, S_LE, S_EQ, S_NE, S_GT, S_GE,
-    S_GETITEM, S_SETITEM, S_LEN,
-    S_FIRST_FUNCTION
-};
 
 #define BINARY(name, slot, operate) \
     static PyObject *name(PyObject *a, PyObject *b) { return run_binary(slot, operate, a, b); }
@@ -292,7 +312,7 @@ cell_setitem(PyObject *self, PyObject *key, PyObject *item)
         return -1;
     }
     PyObject *x = plain(self), *k = simple_key(key), *v = plain(item);
-    if (!pending && !closed && x != NULL && k != NULL && v != NULL &&
+    if (!closed && x != NULL && k != NULL && v != NULL && !may_be_read(x) &&
         own_bytes(v) < limits[S_SETITEM]) {
         served++;
         return PyObject_SetItem(x, k, v);
@@ -485,6 +505,227 @@ static PyTypeObject FunctionType = {
     .tp_dealloc = function_dealloc,
 };
 
+/* ---- functions and methods that NumPy runs ---------------------------------------------------- */
+
+enum { MOST_ARGUMENTS = 8, DEEPEST = 8 };
+
+/* Whether a list or tuple, or one inside it, holds an array of ours. */
+static int
+holds_cell(PyObject *o, int depth)
+{
+    int is_list = PyList_CheckExact(o);
+    if (!is_list && !PyTuple_CheckExact(o)) {
+        return 0;
+    }
+    Py_ssize_t n = is_list ? PyList_GET_SIZE(o) : PyTuple_GET_SIZE(o);
+    for (Py_ssize_t i = 0; i < n; i++) {
+        PyObject *item = is_list ? PyList_GET_ITEM(o, i) : PyTuple_GET_ITEM(o, i);
+        if (IS_CELL(item) || (depth < DEEPEST && holds_cell(item, depth + 1))) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static inline PyObject *
+small(PyObject *cell)
+{
+    PyObject *x = plain(cell);
+    return x != NULL && own_bytes(x) <= limits[S_FORWARD] && !may_be_read(x) ? x : NULL;
+}
+
+/* A copy of a flat list or tuple with its arrays unwrapped, NULL without an error to decline. */
+static PyObject *
+unwrapped(PyObject *o)
+{
+    int is_list = PyList_CheckExact(o);
+    Py_ssize_t n = is_list ? PyList_GET_SIZE(o) : PyTuple_GET_SIZE(o);
+    PyObject *made = is_list ? PyList_New(n) : PyTuple_New(n);
+    if (made == NULL) {
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < n; i++) {
+        PyObject *item = is_list ? PyList_GET_ITEM(o, i) : PyTuple_GET_ITEM(o, i);
+        if (IS_CELL(item)) {
+            item = small(item);
+        }
+        else if (PyList_CheckExact(item) || PyTuple_CheckExact(item)) {
+            item = NULL;
+        }
+        if (item == NULL) {
+            Py_DECREF(made);
+            return NULL;
+        }
+        Py_INCREF(item);
+        if (is_list) {
+            PyList_SET_ITEM(made, i, item);
+        }
+        else {
+            PyTuple_SET_ITEM(made, i, item);
+        }
+    }
+    return made;
+}
+
+static PyObject *
+forward_result(Forward *f, PyObject *result, PyObject *const *args, PyObject **plain_args,
+               Py_ssize_t total)
+{
+    if (PyArray_CheckExact(result)) {
+        for (Py_ssize_t i = 0; i < total; i++) {
+            if (plain_args[i] == result && IS_CELL(args[i])) {
+                Py_DECREF(result);
+                return Py_NewRef(args[i]);
+            }
+        }
+        if (own_bytes(result) <= limits[S_FORWARD]) {
+            return wrap(result);
+        }
+    }
+    else if (result == Py_None || PyArray_IsScalar(result, Generic) || PyFloat_CheckExact(result) ||
+             PyLong_CheckExact(result) || PyBool_Check(result) || PyUnicode_CheckExact(result)) {
+        return result;
+    }
+    PyObject *finished = PyObject_CallOneArg(f->finish, result);
+    Py_DECREF(result);
+    return finished;
+}
+
+static PyObject *
+forward_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+    Forward *f = (Forward *)self;
+    Py_ssize_t nargs = PyVectorcall_NARGS(nargsf);
+    Py_ssize_t total = nargs + (kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames));
+    PyObject *plain_args[MOST_ARGUMENTS] = {NULL}, *made[MOST_ARGUMENTS];
+    Py_ssize_t owned = 0;
+    if (closed || total > MOST_ARGUMENTS) {
+        goto decline;
+    }
+    for (Py_ssize_t i = 0; i < total; i++) {
+        PyObject *o = args[i];
+        if (IS_CELL(o)) {
+            o = small(o);
+        }
+        else if (PyDict_Check(o)) {
+            o = NULL;
+        }
+        else if (holds_cell(o, 0)) {
+            o = unwrapped(o);
+            if (o != NULL) {
+                made[owned++] = o;
+            }
+        }
+        if (o == NULL) {
+            goto decline;
+        }
+        plain_args[i] = o;
+    }
+    served++;
+    PyObject *result = PyObject_Vectorcall(f->function, plain_args, nargs, kwnames);
+    if (result != NULL) {
+        result = forward_result(f, result, args, plain_args, total);
+    }
+    while (owned > 0) {
+        Py_DECREF(made[--owned]);
+    }
+    return result;
+decline:
+    while (owned > 0) {
+        Py_DECREF(made[--owned]);
+    }
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
+    return PyObject_Vectorcall(f->slow, args, nargs, kwnames);
+}
+
+static int
+forward_init(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    Forward *f = (Forward *)self;
+    static char *names[] = {"function", "slow", "finish", NULL};
+    PyObject *function, *slow, *finish;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO", names, &function, &slow, &finish)) {
+        return -1;
+    }
+    Py_XSETREF(f->function, Py_NewRef(function));
+    Py_XSETREF(f->slow, Py_NewRef(slow));
+    Py_XSETREF(f->finish, Py_NewRef(finish));
+    f->vectorcall = forward_vectorcall;
+    return 0;
+}
+
+static PyObject *
+forward_bind(PyObject *self, PyObject *object, PyObject *type)
+{
+    return object == NULL || object == Py_None ? Py_NewRef(self) : PyMethod_New(self, object);
+}
+
+static int
+forward_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Forward *f = (Forward *)self;
+    Py_VISIT(f->function);
+    Py_VISIT(f->slow);
+    Py_VISIT(f->finish);
+    Py_VISIT(f->dict);
+    return 0;
+}
+
+static int
+forward_clear(PyObject *self)
+{
+    Forward *f = (Forward *)self;
+    Py_CLEAR(f->function);
+    Py_CLEAR(f->slow);
+    Py_CLEAR(f->finish);
+    Py_CLEAR(f->dict);
+    return 0;
+}
+
+static void
+forward_dealloc(PyObject *self)
+{
+    PyObject_GC_UnTrack(self);
+    if (((Forward *)self)->weakrefs != NULL) {
+        PyObject_ClearWeakRefs(self);
+    }
+    forward_clear(self);
+    Py_TYPE(self)->tp_free(self);
+}
+
+static PyMemberDef forward_members[] = {
+    {"_function", T_OBJECT, offsetof(Forward, function), READONLY, NULL},
+    {"_slow", T_OBJECT, offsetof(Forward, slow), READONLY, NULL},
+    {NULL},
+};
+
+static PyGetSetDef forward_getset[] = {
+    {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
+    {NULL},
+};
+
+static PyTypeObject ForwardType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "dispatcharr.face._fastpath_c.Forward",
+    .tp_basicsize = sizeof(Forward),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC |
+                Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_METHOD_DESCRIPTOR,
+    .tp_vectorcall_offset = offsetof(Forward, vectorcall),
+    .tp_dictoffset = offsetof(Forward, dict),
+    .tp_weaklistoffset = offsetof(Forward, weakrefs),
+    .tp_call = PyVectorcall_Call,
+    .tp_members = forward_members,
+    .tp_getset = forward_getset,
+    .tp_descr_get = forward_bind,
+    .tp_init = forward_init,
+    .tp_new = PyType_GenericNew,
+    .tp_traverse = forward_traverse,
+    .tp_clear = forward_clear,
+    .tp_dealloc = forward_dealloc,
+};
+
 /* ---- module ---------------------------------------------------------------------------------- */
 
 static int
@@ -586,7 +827,14 @@ py_cell(PyObject *module, PyObject *value)
     return (PyObject *)cell;
 }
 
+static PyObject *
+py_holds_cell(PyObject *module, PyObject *value)
+{
+    return PyBool_FromLong(holds_cell(value, 0));
+}
+
 static PyMethodDef methods[] = {
+    {"holds_cell", py_holds_cell, METH_O, "Whether a list or tuple, or one inside it, holds an array of ours."},
     {"register", py_register, METH_O, "Make `type` the class of wrapped results."},
     {"wrap", py_wrap, METH_O, "Put an exact numpy.ndarray into a new array; return anything else unchanged."},
     {"cell", py_cell, METH_O, "Put any value, a pending node too, into a new array."},
@@ -611,7 +859,8 @@ PyMODINIT_FUNC
 PyInit__fastpath_c(void)
 {
     import_array();
-    if (PyType_Ready(&CellType) < 0 || PyType_Ready(&FunctionType) < 0) {
+    if (PyType_Ready(&CellType) < 0 || PyType_Ready(&FunctionType) < 0 ||
+        PyType_Ready(&ForwardType) < 0) {
         return NULL;
     }
     array_type = (PyTypeObject *)Py_NewRef((PyObject *)&CellType);
@@ -622,6 +871,7 @@ PyInit__fastpath_c(void)
     if (module == NULL ||
         PyModule_AddObjectRef(module, "Cell", (PyObject *)&CellType) < 0 ||
         PyModule_AddObjectRef(module, "Function", (PyObject *)&FunctionType) < 0 ||
+        PyModule_AddObjectRef(module, "Forward", (PyObject *)&ForwardType) < 0 ||
         PyModule_AddIntConstant(module, "FIRST_FUNCTION", S_FIRST_FUNCTION) < 0 ||
         PyModule_AddIntConstant(module, "SLOTS", SLOTS) < 0) {
         Py_XDECREF(module);

@@ -10,14 +10,15 @@ from __future__ import annotations
 import operator
 import os
 import sys
+import types
 from collections.abc import Callable
 from typing import Any
 
 import numpy
 
 __all__ = [
-    "COMPILED", "FIRST_FUNCTION", "SLOTS", "SLOT_NAMES", "Cell", "Function", "cell", "close",
-    "get_limit", "register", "served", "set_handler", "set_limit", "set_pending", "wrap",
+    "COMPILED", "FIRST_FUNCTION", "SLOTS", "SLOT_NAMES", "Cell", "Forward", "Function", "cell",
+    "close", "get_limit", "holds_cell", "register", "served", "set_handler", "set_limit", "set_pending", "wrap",
 ]  # fmt: skip
 
 BINARY = (
@@ -28,6 +29,7 @@ UNARY = ("neg", "pos", "abs", "invert")
 COMPARE = ("lt", "le", "eq", "ne", "gt", "ge")
 SLOT_NAMES = (
     *BINARY, *(f"i{name}" for name in BINARY), *UNARY, *COMPARE, "getitem", "setitem", "len",
+    "forward",
 )  # fmt: skip
 
 
@@ -200,6 +202,29 @@ class _PyFunction:
         return self._slow(*args, **kwargs)
 
 
+class _PyForward:
+    """A function or method that NumPy runs; in Python the fast path always hands on."""
+
+    _function: Any
+    _slow: Any
+
+    def __init__(self, function: Any, slow: Any, finish: Any) -> None:
+        self._function = function
+        self._slow = slow
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._slow(*args, **kwargs)
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else types.MethodType(self, instance)
+
+
+def _py_holds_cell(value: Any) -> bool:
+    if type(value) is not list and type(value) is not tuple:
+        return False
+    return any(type(item) is _State.array_type or _py_holds_cell(item) for item in value)
+
+
 def _py_register(array_type: type) -> None:
     _State.array_type = array_type
 
@@ -241,8 +266,10 @@ if not os.environ.get("DISPATCHARR_PURE_PYTHON"):
 
 Cell: Any
 Function: Any
+Forward: Any
 if COMPILED:
-    Cell, Function = _fastpath_c.Cell, _fastpath_c.Function
+    Cell, Function, Forward = _fastpath_c.Cell, _fastpath_c.Function, _fastpath_c.Forward
+    holds_cell = _fastpath_c.holds_cell
     FIRST_FUNCTION, SLOTS = _fastpath_c.FIRST_FUNCTION, _fastpath_c.SLOTS
     register, wrap, cell = _fastpath_c.register, _fastpath_c.wrap, _fastpath_c.cell
     set_handler, set_limit, get_limit = (
@@ -251,7 +278,8 @@ if COMPILED:
     close, set_pending, served = _fastpath_c.close, _fastpath_c.set_pending, _fastpath_c.served
 else:
     _install()
-    Cell, Function = _PyCell, _PyFunction
+    Cell, Function, Forward = _PyCell, _PyFunction, _PyForward
+    holds_cell = _py_holds_cell
     FIRST_FUNCTION, SLOTS = len(SLOT_NAMES), len(_handlers)
     register, wrap, cell = _py_register, _py_wrap, _py_cell
     set_handler, set_limit, get_limit = _py_set_handler, _py_set_limit, _py_get_limit

@@ -89,23 +89,10 @@ def unwrap(value: Any) -> Any:
     if kind is _class[0]:
         return concrete(value)
     if kind is tuple or kind is list:
-        return kind([unwrap(item) for item in value]) if _holds_array(value) else value
+        return kind([unwrap(item) for item in value]) if _fastpath.holds_cell(value) else value
     if kind is dict:
         return {key: unwrap(item) for key, item in value.items()}
-    if kind is slice:
-        if any(is_array(end) for end in (value.start, value.stop, value.step)):
-            return slice(unwrap(value.start), unwrap(value.stop), unwrap(value.step))
     return value
-
-
-def _holds_array(items: Any) -> bool:
-    for item in items:
-        kind = type(item)
-        if kind is _class[0] or kind is slice:
-            return True
-        if (kind is tuple or kind is list) and _holds_array(item):
-            return True
-    return False
 
 
 def wrap_outside(host: numpy.ndarray) -> Any:

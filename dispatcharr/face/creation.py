@@ -38,9 +38,7 @@ def _made(name: str) -> Callable[..., Any]:
     def function(*args: Any, **kwargs: Any) -> Any:
         return fallback.call(name, numpys, args, kwargs, None)
 
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = numpys.__doc__
-    return function
+    return fallback.forward(name, numpys, function)
 
 
 def _generated(
@@ -67,6 +65,9 @@ def _shape(shape: Any) -> tuple[int, ...] | None:
 
 def arange(*args: Any, **kwargs: Any) -> Any:
     """Return evenly spaced values; see :func:`numpy.arange`."""
+    if len(args) == 1 and type(args[0]) is int and args[0] < limits.UNREAD // 8:
+        if options().defer != "always":
+            return _numpys_arange(*args, **kwargs)
     if (
         1 <= len(args) <= 3
         and not kwargs

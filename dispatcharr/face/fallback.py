@@ -26,7 +26,7 @@ from dispatcharr.face.array import array_class, unwrap
 from dispatcharr.storage.exports import mark_foreign, root_of
 from dispatcharr.storage.readers import any_pending
 
-__all__ = ["call", "left_to_numpy", "wrap_result"]
+__all__ = ["call", "finish", "forward", "left_to_numpy", "wrap_result"]
 
 _log = logging.getLogger("dispatcharr")
 
@@ -76,8 +76,9 @@ def _arrays_in(value: Any, found: dict[int, Any], seen: dict[int, numpy.ndarray]
     elif kind is numpy.ndarray:
         seen[id(value)] = value
     elif kind is list or kind is tuple:
-        for item in value:
-            _arrays_in(item, found, seen)
+        if _fastpath.holds_cell(value):
+            for item in value:
+                _arrays_in(item, found, seen)
     elif kind is dict:
         for item in value.values():
             _arrays_in(item, found, seen)
@@ -195,6 +196,31 @@ def _adopt(result: numpy.ndarray, known: set[int], depth: int) -> None:
 
 _FRESH = 5
 _FRESH_BASE = 3
+
+
+def finish(result: Any) -> Any:
+    """Wrap what NumPy made of small arguments: containers, large arrays, special objects."""
+    return wrap_result(result, {}, set(), 1)
+
+
+def forward(name: str, function: Callable[..., Any], slow: Callable[..., Any]) -> Any:
+    """Return a callable that is ``function`` on small arrays and ``slow`` on the rest.
+
+    Parameters
+    ----------
+    name : str
+        Its public name.
+    function : callable
+        NumPy's own.
+    slow : callable
+        Takes the arguments as they come.
+    """
+    made = _fastpath.Forward(function, slow, finish)
+    made.__name__ = made.__qualname__ = name
+    made.__doc__ = getattr(function, "__doc__", None)
+    made.__module__ = "dispatcharr"
+    made.__wrapped__ = function
+    return made
 
 
 def _wrap_special(result: Any) -> Any:

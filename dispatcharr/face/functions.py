@@ -223,5 +223,5 @@ for _row in ELEMENTWISE:
         _made = UFunc(_row)
         for _name in (_row.name, *_row.aliases):
             FUNCTIONS[_name] = _made
-FUNCTIONS["where"] = where
-FUNCTIONS["clip"] = clip
+FUNCTIONS["where"] = fallback.forward("where", numpy.where, where)
+FUNCTIONS["clip"] = fallback.forward("clip", numpy.clip, clip)

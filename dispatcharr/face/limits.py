@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
+from dispatcharr.expr.build import SNAPSHOT_BYTES
 from dispatcharr.face import _fastpath
 from dispatcharr.ops.row import Elementwise, Reduction, Row
 from dispatcharr.ops.table import BY_NAME, ELEMENTWISE, GENERATORS
@@ -44,6 +45,7 @@ def prepare() -> None:
     for slot in [*_slots.values(), *(slot for slot, _ in _operator_rows())]:
         _fastpath.set_limit(slot, UNREAD)
     _fastpath.set_limit(_fastpath.SLOT_NAMES.index("setitem"), UNREAD)
+    _fastpath.set_limit(_fastpath.SLOT_NAMES.index("forward"), SNAPSHOT_BYTES)
 
 
 def load() -> None:

@@ -103,13 +103,10 @@ def _wrapped(name: str, function: Callable[..., Any]) -> Any:
         if getattr(numpy, planned, None) is function:
             return ours
 
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def slow(*args: Any, **kwargs: Any) -> Any:
         return fallback.call(name, function, args, kwargs)
 
-    call.__name__ = name
-    call.__qualname__ = name
-    call.__doc__ = getattr(function, "__doc__", None)
-    call.__wrapped__ = function  # type: ignore[attr-defined]
+    call = fallback.forward(name, function, slow)
     try:
         _by_function[function] = call
     except TypeError:

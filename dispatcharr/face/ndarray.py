@@ -16,7 +16,7 @@ import numpy
 from dispatcharr import engine
 from dispatcharr.expr.nodes import Node
 from dispatcharr.expr.order import strides_in_order
-from dispatcharr.face import _fastpath, fallback, functions, operators, protocols, reductions
+from dispatcharr.face import _fastpath, fallback, functions, operators, protocols, reductions, temporary
 from dispatcharr.face.array import ArrayMeta, concrete, is_array, set_array_class, unwrap
 from dispatcharr.ops.reductions import REDUCTIONS
 from dispatcharr.storage.exports import lend
@@ -282,10 +282,10 @@ class ndarray(_fastpath.Cell, metaclass=ArrayMeta):  # type: ignore[misc]  # noq
     # --- operators that have no slot ------------------------------------------------------------
 
     def __matmul__(self, other: Any) -> Any:
-        return _opaque(operator.matmul, "matmul", self, other)
+        return _MATMUL(self, other)
 
     def __rmatmul__(self, other: Any) -> Any:
-        return _opaque(operator.matmul, "matmul", other, self)
+        return _MATMUL(other, self)
 
     def __imatmul__(self, other: Any) -> Any:
         host = self._writable()
@@ -293,29 +293,12 @@ class ndarray(_fastpath.Cell, metaclass=ArrayMeta):  # type: ignore[misc]  # noq
         return self if result is host else _fastpath.wrap(result)
 
     def __divmod__(self, other: Any) -> Any:
-        return _opaque(divmod, "divmod", self, other)
+        return _DIVMOD(self, other)
 
     def __rdivmod__(self, other: Any) -> Any:
-        return _opaque(divmod, "divmod", other, self)
+        return _DIVMOD(other, self)
 
     # --- methods that are planned, or that hand out self ----------------------------------------
-
-    def astype(
-        self,
-        dtype: Any,
-        order: str = "K",
-        casting: str = "unsafe",
-        subok: bool = True,
-        copy: bool = True,
-    ) -> Any:
-        """Return a copy with elements of ``dtype``; see :meth:`numpy.ndarray.astype`."""
-        return functions.astype(self, dtype, order, casting, subok, copy)
-
-    def clip(self, *args: Any, **kwargs: Any) -> Any:
-        """Limit the elements; see :meth:`numpy.ndarray.clip`."""
-        if len(args) == 2 and not kwargs.keys() - {"out"}:
-            return functions.clip(self, *args, **kwargs)
-        return _method("clip")(self, *args, **kwargs)
 
     def conj(self) -> Any:
         """Return the complex conjugate."""
@@ -340,17 +323,40 @@ class ndarray(_fastpath.Cell, metaclass=ArrayMeta):  # type: ignore[misc]  # noq
             host.resize(*args, **kwargs)
 
 
+def _astype(
+    self: Any,
+    dtype: Any,
+    order: str = "K",
+    casting: str = "unsafe",
+    subok: bool = True,
+    copy: bool = True,
+) -> Any:
+    return functions.astype(self, dtype, order, casting, subok, copy)
+
+
+def _clip(self: Any, *args: Any, **kwargs: Any) -> Any:
+    if len(args) == 2 and not kwargs.keys() - {"out"}:
+        return functions.clip(self, *args, **kwargs)
+    return fallback.call("clip", numpy.ndarray.clip, (self, *args), kwargs)
+
+
 def rebuild(host: numpy.ndarray) -> Any:
     """Make an array of ours on a NumPy array that nobody else holds: unpickling."""
     return _fastpath.wrap(host)
 
 
-def _opaque(function: Callable[..., Any], name: str, left: Any, right: Any) -> Any:
-    for other in (left, right):
-        if not is_array(other) and getattr(type(other), "__array_ufunc__", 0) is None:
-            return NotImplemented
-    return fallback.call(name, function, (left, right), {})
+def _opaque(name: str, operate: Callable[..., Any]) -> Any:
+    def slow(left: Any, right: Any) -> Any:
+        for other in (left, right):
+            if not is_array(other) and getattr(type(other), "__array_ufunc__", 0) is None:
+                return NotImplemented
+        return fallback.call(name, operate, (left, right), {})
 
+    return fallback.forward(name, operate, slow)
+
+
+_MATMUL = _opaque("matmul", operator.matmul)
+_DIVMOD = _opaque("divmod", divmod)
 
 #: Methods that write to their array.
 _WRITES = {"sort", "partition", "fill", "put", "byteswap", "setflags", "setfield", "itemset"}
@@ -373,14 +379,13 @@ def _method(name: str) -> Callable[..., Any]:
             tuple, list
         ) and name != "tolist" else _fastpath.wrap(result)  # fmt: skip
 
-    method.__name__ = name
-    method.__qualname__ = f"ndarray.{name}"
-    method.__doc__ = numpys.__doc__
-    return method
+    return fallback.forward(name, numpys, method)  # type: ignore[no-any-return]
 
 
 def _complete() -> None:
     """Add what ``numpy.ndarray`` has and the class above does not: reductions, then the rest."""
+    setattr(ndarray, "astype", fallback.forward("astype", numpy.ndarray.astype, _astype))
+    setattr(ndarray, "clip", fallback.forward("clip", numpy.ndarray.clip, _clip))
     for row in REDUCTIONS:
         if row.method:
             setattr(ndarray, row.name, reductions.method(row))
@@ -400,7 +405,19 @@ def _attribute(name: str) -> Callable[[Any], Any]:
     return get
 
 
+def _measure_temporaries() -> None:
+    def attach(name: str, function: Callable[..., Any]) -> Any:
+        made = fallback.forward(name, function, function)
+        if name:
+            setattr(ndarray, name, made)
+        return made
+
+    temporary.measure(lambda: _fastpath.cell(None), attach)
+    del ndarray._probe
+
+
 _complete()
 set_array_class(ndarray)
 operators.install()
+_measure_temporaries()
 observe(_fastpath.set_pending)

@@ -215,9 +215,7 @@ def _function(row: Reduction) -> Callable[..., Any]:
             return reduce(row, numpys, _fastpath.wrap(a), False, args, kwargs)
         return fallback.call(row.name, numpys, (a, *args), kwargs)
 
-    function.__name__ = function.__qualname__ = row.name
-    function.__doc__ = numpys.__doc__
-    return function
+    return fallback.forward(row.name, numpys, function)
 
 
 def method(row: Reduction) -> Callable[..., Any]:
@@ -227,10 +225,7 @@ def method(row: Reduction) -> Callable[..., Any]:
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:
         return reduce(row, numpys, self, is_temporary_self(getrefcount(self)), args, kwargs)
 
-    run.__name__ = row.name
-    run.__qualname__ = f"ndarray.{row.name}"
-    run.__doc__ = numpys.__doc__
-    return run
+    return fallback.forward(row.name, numpys, run)  # type: ignore[no-any-return]
 
 
 FUNCTIONS: dict[str, Any] = {row.name: _function(row) for row in REDUCTIONS}

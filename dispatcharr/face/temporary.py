@@ -8,62 +8,61 @@ taken for named, and is stored: slower, never wrong.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from sys import getrefcount
 from typing import Any
 
 __all__ = ["is_temporary_argument", "is_temporary_item", "is_temporary_self"]
 
 
-class _Probe:
-    """Stands for an array in the three ways in which one can be passed."""
-
-    seen = 0
-
-    def method(self, *args: Any, **kwargs: Any) -> None:
-        _Probe.seen = getrefcount(self)
-
-    def __setitem__(self, key: Any, item: Any) -> None:
-        _Probe.seen = getrefcount(item)
+_counts = {"self": 0, "argument": 0, "item": 0}
 
 
-def _function(a: Any, *args: Any, **kwargs: Any) -> None:
-    _Probe.seen = getrefcount(a)
+def measure(make: Callable[[], Any], attach: Callable[[str, Any], Any]) -> None:
+    """Count a temporary and a named array in each of the ways in which one is passed.
 
+    Parameters
+    ----------
+    make : callable
+        Returns a new pending array, which the fast path hands on.
+    attach : callable
+        ``attach(name, function)`` returns ``function`` as reductions are called; with a name, the
+        array class gets it as a method.
+    """
+    seen: list[int] = []
 
-def _measure() -> tuple[int, int]:
-    _Probe().method()
-    temporary = _Probe.seen
-    named = _Probe()
-    named.method()
-    of_self = temporary if _Probe.seen > temporary else 0
-    _function(_Probe())
-    temporary = _Probe.seen
-    _function(named)
-    of_argument = temporary if _Probe.seen > temporary else 0
-    return of_self, of_argument
+    def method(self: Any, *args: Any, **kwargs: Any) -> None:
+        seen.append(getrefcount(self))
 
+    def function(a: Any, *args: Any, **kwargs: Any) -> None:
+        seen.append(getrefcount(a))
 
-_SELF, _ARGUMENT = _measure()
+    attach("_probe", method)
+    called = attach("", function)
+    make()._probe()
+    named = make()
+    named._probe()
+    called(make())
+    called(named)
+    _counts["self"] = seen[0] if seen[1] > seen[0] else 0
+    _counts["argument"] = seen[2] if seen[3] > seen[2] else 0
 
 
 def is_temporary_self(count: int) -> bool:
     """Return whether ``count``, taken of ``self`` in a method, is that of a temporary."""
-    return count <= _SELF
+    return count <= _counts["self"]
 
 
 def is_temporary_argument(count: int) -> bool:
     """Return whether ``count``, taken of a function's first argument, is that of a temporary."""
-    return count <= _ARGUMENT
-
-
-_ITEM: list[int] = []
+    return count <= _counts["argument"]
 
 
 def set_item_count(temporary: int, named: int) -> None:
     """Tell what a handler of item assignment counts for a temporary and for a named value."""
-    _ITEM[:] = [temporary if named > temporary else 0]
+    _counts["item"] = temporary if named > temporary else 0
 
 
 def is_temporary_item(count: int) -> bool:
     """Return whether ``count``, taken of the value in item assignment, is that of a temporary."""
-    return bool(_ITEM) and count <= _ITEM[0]
+    return count <= _counts["item"]

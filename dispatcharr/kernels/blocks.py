@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy
 
-from dispatcharr.kernels.grid import block_grid
+from dispatcharr.kernels.grid import RUN, block_grid
 from dispatcharr.ops.row import Elementwise
 from dispatcharr.plan.region import Instruction, Reducing, Region
 from dispatcharr.plan.work import register_dtypes
@@ -231,7 +231,7 @@ def prepare(
 
 
 def _share(region: Region, pieces: int) -> int:
-    return max(-(-region.elements // max(pieces, 1)), 1)
+    return max(-(-region.elements // (max(pieces, 1) * RUN)), 1) * RUN
 
 
 def _allocate(region: Region, out_of: dict[int, int]) -> dict[int, int]:

@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import product
 
-__all__ = ["Grid", "block_grid"]
+__all__ = ["RUN", "Grid", "block_grid"]
 
 Block = tuple[slice, ...]
 #: Kept elements on the fastest axis of a block, when slower axes are reduced.
 KEPT_RUN = 4096
+#: The fastest axis is cut at multiples of this. NumPy's vector loops leave the end of a run to scalar
+#: code whose last bit may differ, so where runs end must not depend on threads or block sizes.
+RUN = 1024
 
 
 class Grid:
@@ -106,6 +109,8 @@ def block_grid(
         if reduced and axis not in reduced and any(outer in reduced for outer in range(axis)):
             limit = min(room, KEPT_RUN)
         extents[axis] = max(min(shape[axis], limit), 1)
+        if axis == len(shape) - 1 and RUN < extents[axis] < shape[axis]:
+            extents[axis] -= extents[axis] % RUN
         room //= extents[axis]
         if room < 1 or (extents[axis] < shape[axis] and reduced is None):
             break

@@ -20,10 +20,11 @@ Policy, once:
 - A forked child starts afresh, without helpers, wherever the parent's threads were.
 
 The calling thread may be interrupted, or reentered by a signal handler or a finaliser, between any
-two operations, so it holds no lock and owns nothing that must be given back: all that threads share
-is changed by single operations of built-in types (``list.append``, ``list.pop``, ``set.add``, a
-slot), which are atomic with and without the global interpreter lock. A helper that is called by two
-runs at once serves one of them; a stale call wakes it for nothing.
+two operations. So it holds no lock, and the one thing that it must give back, its place among those
+at work, it gives back first thing in a ``finally``. All that threads share is changed by single
+operations of built-in types (``list.append``, ``list.pop``, ``set.add``, a slot), which are atomic
+with and without the global interpreter lock. A helper that is called by two runs at once serves one
+of them; a stale call wakes it for nothing.
 """
 
 from __future__ import annotations

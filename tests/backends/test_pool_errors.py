@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
+from dispatcharr.kernels import pool as pool_module
 from dispatcharr.kernels.pool import Pool
 
 pytestmark = pytest.mark.timeout(60)
@@ -110,6 +111,35 @@ def test_exit_asked_for_by_a_task_comes_before_an_error() -> None:
 
     with pytest.raises(SystemExit, match="higher"):
         pool.run(task, 2)
+
+
+def test_interruption_between_tasks_lets_running_tasks_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pool, caller, work = Pool(2), threading.get_ident(), pool_module._Run.work
+    assert_all_work(pool, 2)
+    entered, ended = threading.Event(), []
+
+    def interrupted(run: pool_module._Run) -> None:
+        if threading.get_ident() != caller:
+            work(run)
+            return
+        for helper in run.asleep:
+            helper.wake_up()
+        assert entered.wait(SOON)
+        raise KeyboardInterrupt
+
+    def task(index: int) -> None:
+        entered.set()
+        time.sleep(0.1)
+        ended.append(index)
+
+    monkeypatch.setattr(pool_module._Run, "work", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pool.run(task, 1000)
+    assert ended == [0]
+    monkeypatch.undo()
+    assert_all_work(pool, 2)
 
 
 @pytest.mark.parametrize("fails", [False, True])
