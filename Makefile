@@ -11,7 +11,7 @@ ASV := cd asv_benchmarks && $(abspath $(BIN))/asv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all lint style types layers format docs bench clean
+.PHONY: help demo test test-all lint style types layers format stub docs bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -40,6 +40,9 @@ layers: $(INSTALLED_DEV) ## imports between the parts of the package
 format: $(INSTALLED_DEV) ## put the code into the project's format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+stub: $(INSTALLED) ## write dispatcharr/__init__.pyi, after a change to the public names
+	$(BIN)/python tools/make_stub.py
 
 docs: $(INSTALLED_DEV) ## build the documentation into docs/_build/html
 	$(BIN)/sphinx-build -W --keep-going -q -E -b html -d docs/_build/doctrees docs docs/_build/html

@@ -12,6 +12,9 @@ from typing import Any as _Any
 
 import numpy as _numpy
 
+# Bound before the function of the same name below, which would else be replaced by the package
+# when that is first imported.
+import dispatcharr.explain as _explain_package
 from dispatcharr._errors import (
     BackendUnavailableError,
     DispatcharrError,
@@ -57,7 +60,8 @@ __all__ = sorted({*_numpy.__all__, *_ADDED})  # noqa: PLE0605 - derived from Num
 for _name, _value in _mirror.PLANNED.items():
     globals()[_name] = _value
 for _name in _numpy.__all__:
-    if _name not in globals():
+    # Submodules, which NumPy itself loads on demand, are left to __getattr__.
+    if _name not in globals() and _name in vars(_numpy):
         _made = getattr(_numpy, _name)
         if not isinstance(_made, _types.ModuleType):
             globals()[_name] = _mirror.mirrored(_name, _made, "numpy")
@@ -83,4 +87,4 @@ def __dir__() -> list[str]:
     return sorted({*dir(_numpy), *globals()})
 
 
-del _name, _value, _made
+del _name, _value, _made, _explain_package

@@ -41,8 +41,9 @@ class Profile:
     op : mapping
         ``{cost class: {dtype character: seconds per element}}``, operands in cache, one thread.
     overhead : mapping
-        Fixed seconds: ``"record"`` (one deferred operation), ``"plan"`` (evaluation of a planned
-        kernel), ``"call"`` (one NumPy call on a block), ``"wake"`` (until helpers are at work),
+        Fixed seconds: ``"record"`` (one deferred operation), ``"plan"`` (from the look at a
+        result to the choice of a backend), ``"run"`` (a backend's run of the smallest kernel),
+        ``"call"`` (one NumPy call on a block), ``"wake"`` (until helpers are at work),
         ``"queue"`` (what a call takes longer while all threads make calls: they wait for the
         interpreter's lock).
     block_bytes : int
@@ -73,7 +74,7 @@ class Rates:
     Attributes
     ----------
     overhead : float
-        Seconds per kernel, whatever its size.
+        Seconds per run, however small the kernel.
     wake : float
         Seconds to start and join helpers; charged when the kernel has more than one chunk.
     call : float
@@ -130,7 +131,7 @@ def host_rates(profile: Profile, crew: str) -> Rates:
     # the stolen time of a virtual machine are in it.
     gain = min(max(crewed["L2"] / alone["L2"], 1.0), float(profile.threads))
     return Rates(
-        overhead=profile.overhead["plan"],
+        overhead=profile.overhead["run"],
         wake=0.0 if crew == "serial" else profile.overhead["wake"],
         call=profile.overhead["call"] + (0.0 if crew == "serial" else profile.overhead["queue"]),
         block_bytes=profile.block_bytes,

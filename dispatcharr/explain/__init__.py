@@ -1,1 +1,1 @@
-"""Station 8: a plan and its prices, and what happened, as data; then as text, HTML, JSON and a trace."""
+"""Station 8: a plan, its prices and what happened, as data; text, HTML and JSON are made of it."""

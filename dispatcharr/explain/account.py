@@ -1,7 +1,7 @@
-"""One kernel's account: what it computes, reads and writes, what each backend asks for it, what it took.
+"""One kernel's account: what it computes, reads and writes, its prices, and what it took.
 
-Accounts are values free of regions, nodes and arrays: they can be kept, compared and written to JSON. They
-are the data that every text about a kernel is made of.
+Accounts are values free of regions, nodes and arrays: they can be kept, compared and written to
+JSON. They are the data that every text about a kernel is made of.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from dispatcharr.route.price import Estimate
 from dispatcharr.route.router import Decision
 
 __all__ = [
-    "BufferAccount", "FallbackAccount", "KernelAccount", "Price", "account_of", "as_data",
-    "cost", "fallback_account", "letters", "operations_of", "reason_class", "record_account",
-    "result_dtype",
+    "BufferAccount", "FallbackAccount", "InputName", "KernelAccount", "Price", "account_of",
+    "as_data", "fallback_account", "letters", "operations_of", "reason_class",
+    "record_account", "result_dtype",
 ]  # fmt: skip
 
 #: Why a region ended, in a sentence; a word that is not listed stands for itself.
@@ -45,7 +45,7 @@ class BufferAccount:
     ----------
     name : str
         Its name in the program; the literal of a known constant.
-    role : {"array", "constant", "earlier result", "result"}
+    role : {"array", "constant", "earlier result", "result", "reduction"}
         What it is to the kernel.
     dtype : str
         Element type.
@@ -55,6 +55,8 @@ class BufferAccount:
         Memory it owns.
     walk : {"contiguous", "strided", "broadcast"}
         How the kernel goes through it.
+    value : str or None
+        Of a constant whose value is known.
     """
 
     name: str
@@ -63,6 +65,17 @@ class BufferAccount:
     shape: tuple[int, ...]
     nbytes: int
     walk: str
+    value: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InputName:
+    """What a plan knows of an input beyond its layout."""
+
+    name: str
+    role: str
+    shape: tuple[int, ...] | None = None
+    value: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +95,7 @@ class Price:
     correction : float
         Learned factor on the parts that grow with the kernel.
     bound : {"memory", "compute"}
-        Which of these two counts; they overlap.
+        The longer one of the two.
     """
 
     backend: str
@@ -190,23 +203,17 @@ def result_dtype(region: Region) -> str:
 
 
 def reason_class(decision: Decision) -> str:
-    """Return why the backend was chosen without the prices, so that like decisions count together."""
+    """Return why the backend was chosen, without prices: like decisions count together."""
     prices = ", ".join([str(estimate) for estimate in decision.estimates])
     return decision.reason.removesuffix(prices).removesuffix(": ")
-
-
-def cost(estimate: Estimate) -> float:
-    """Return the seconds of an estimate without planning, which is paid wherever a kernel runs."""
-    return estimate.seconds - dict(estimate.terms).get("overhead", 0.0)
 
 
 def account_of(
     region: Region,
     work: Work,
     decision: Decision,
-    inputs: Mapping[int, tuple[str, str]] | None = None,
+    inputs: Mapping[int, InputName] | None = None,
     results: Sequence[str] = (),
-    shapes: Mapping[int, tuple[int, ...]] | None = None,
 ) -> KernelAccount:
     """Return the account of a kernel.
 
@@ -215,28 +222,24 @@ def account_of(
     region, work, decision : Region, Work, Decision
         The kernel, what it does, and where it runs.
     inputs : mapping, optional
-        ``(name, role)`` of each input register, where a plan knows them.
+        What is known of each input register.
     results : sequence of str
         Name of each output; ``r1``, ``r2`` ... where none are given.
-    shapes : mapping, optional
-        Shapes of inputs before axes were joined.
     """
     named = _names_of(region) if inputs is None else inputs
     count = len(region.outputs) + (region.reducing is not None)
     stored = tuple(results) or tuple(f"r{i + 1}" for i in range(count))
-    shapes = shapes or {}
-    reads = tuple(
-        _buffer(region, region.inputs[r], *named[r], shapes.get(r)) for r in reading_order(region)
-    )
+    reads = tuple(_buffer(region, region.inputs[r], named[r]) for r in reading_order(region))
     writes = [
-        _buffer(region, layout, name, "result", None)
+        _buffer(region, layout, InputName(name, "result"))
         for layout, name in zip(region.output_layouts, stored, strict=False)
     ]
     if region.reducing is not None:
         writes.append(_reduced(region, stored[-1]))
+    texts = {register: one.value or one.name for register, one in named.items()}
     return KernelAccount(
         operations=operations_of(region),
-        program=write_program(region, {r: name for r, (name, _) in named.items()}, stored),
+        program=write_program(region, texts, stored),
         shape=region.shape,
         dtype=result_dtype(region),
         reads=reads,
@@ -269,41 +272,39 @@ def fallback_account(record: FallbackRecord) -> FallbackAccount:
     return FallbackAccount(record.name, record.reason, record.seconds)
 
 
-def _names_of(region: Region) -> dict[int, tuple[str, str]]:
+def _names_of(region: Region) -> dict[int, InputName]:
     """Name inputs of which nothing but the layout is known."""
-    names: dict[int, tuple[str, str]] = {}
+    names: dict[int, InputName] = {}
     arrays = constants = 0
     for register in reading_order(region):
         if region.inputs[register].shape == ():
             constants += 1
-            names[register] = f"c{constants}", "constant"
+            names[register] = InputName(f"c{constants}", "constant")
         else:
-            names[register] = letters(arrays), "array"
+            names[register] = InputName(letters(arrays), "array")
             arrays += 1
     return names
 
 
-def _buffer(
-    region: Region, layout: Layout, name: str, role: str, shape: tuple[int, ...] | None
-) -> BufferAccount:
+def _buffer(region: Region, layout: Layout, known: InputName) -> BufferAccount:
     if layout.shape not in ((), region.shape):
         walk = "broadcast"
     else:
         walk = "contiguous" if layout.contiguous else "strided"
     nbytes = math.prod(layout.shape) * layout.dtype.itemsize
-    seen = layout.shape if shape is None else shape
-    return BufferAccount(name, role, str(layout.dtype), seen, nbytes, walk)
+    shape = layout.shape if known.shape is None else known.shape
+    return BufferAccount(
+        known.name, known.role, str(layout.dtype), shape, nbytes, walk, known.value
+    )
 
 
 def _reduced(region: Region, name: str) -> BufferAccount:
     reducing = region.reducing
     if reducing is None:
         raise ValueError("_reduced: the region has no reduction")
-    shape = tuple(
-        extent for axis, extent in enumerate(reducing.shape) if axis not in reducing.axes
-    )
+    shape = tuple(extent for axis, extent in enumerate(reducing.shape) if axis not in reducing.axes)
     nbytes = math.prod(shape) * reducing.dtype.itemsize
-    return BufferAccount(name, "result", str(reducing.dtype), shape, nbytes, "contiguous")
+    return BufferAccount(name, "reduction", str(reducing.dtype), shape, nbytes, "contiguous")
 
 
 def _price(estimate: Estimate) -> Price:

@@ -1,7 +1,8 @@
 """What would run, or what ran, and why: :class:`Explanation` and the four ways to one.
 
-An explanation is data, from which text within 80 columns and HTML are made. The data is whole; text shows
-few kernels in full, several briefly, and of many the ones that take longest.
+An explanation is data, from which text within 80 columns and HTML are made. The data is whole;
+text shows few kernels in full, several briefly, and of many a table and the one that takes
+longest.
 """
 
 from __future__ import annotations
@@ -10,13 +11,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy
-
 from dispatcharr import engine
 from dispatcharr._events import FallbackRecord, KernelRecord
 from dispatcharr.backends import registry
 from dispatcharr.explain.account import (
     FallbackAccount,
+    InputName,
     KernelAccount,
     account_of,
     as_data,
@@ -28,8 +28,8 @@ from dispatcharr.explain.page import Block, Grid, Heading, Prose, as_html, as_te
 from dispatcharr.explain.program import literal, reading_order
 from dispatcharr.explain.report import fallback_grid, kernel_grid
 from dispatcharr.explain.tally import Tally
-from dispatcharr.explain.telling import brief_kernel, full_kernel
-from dispatcharr.explain.text import in_count, in_ratio, in_seconds, plural
+from dispatcharr.explain.telling import brief_kernel, full_kernel, plan_grid
+from dispatcharr.explain.text import in_ratio, in_seconds, plural
 from dispatcharr.expr.nodes import Node
 from dispatcharr.plan.fuse import Graph, Step, survey
 from dispatcharr.route import profile as profiles
@@ -40,7 +40,7 @@ __all__ = [
 ]  # fmt: skip
 
 SCHEMA = "dispatcharr.explanation/1"
-#: Kernels shown with every term of their prices, and kernels shown at all.
+#: Kernels all shown with every term of their prices, and kernels shown one by one.
 _IN_FULL = 2
 _IN_BRIEF = 6
 _MOST_ROWS = 12
@@ -70,6 +70,8 @@ class Explanation:
         Source of the prices: "defaults" or "calibrated".
     total : int
         Kernels in all; more than ``kernels`` holds where a program ran very many.
+    small : int
+        Operations that ran as plain NumPy because they were too small to plan.
     """
 
     kind: str
@@ -80,6 +82,7 @@ class Explanation:
     absent: tuple[tuple[str, str], ...] = ()
     prices_from: str = ""
     total: int = 0
+    small: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as what JSON can hold; times in seconds, memory in bytes."""
@@ -134,7 +137,9 @@ def explain_record(record: KernelRecord) -> Explanation:
     return explain_records([record])
 
 
-def explain_records(records: Iterable[KernelRecord | FallbackRecord], small: int = 0) -> Explanation:
+def explain_records(
+    records: Iterable[KernelRecord | FallbackRecord], small: int = 0
+) -> Explanation:
     """Say what happened in a piece of a program.
 
     Parameters
@@ -155,8 +160,7 @@ def explain_records(records: Iterable[KernelRecord | FallbackRecord], small: int
             fallbacks.append(fallback_account(record))
             tally.add_fallback(record)
     if not kernels and not fallbacks:
-        did = f"{plural(small, 'operation')} ran as plain NumPy, too small to plan" if small else ""
-        return explain_nothing(did or "no kernel ran and nothing was left to NumPy")
+        return explain_nothing(_small(small) or "no kernel ran and nothing was left to NumPy")
     longest = sorted(range(len(kernels)), key=lambda i: -kernels[i].seconds)[:_MOST_ACCOUNTS]
     return Explanation(
         "evaluated",
@@ -166,7 +170,12 @@ def explain_records(records: Iterable[KernelRecord | FallbackRecord], small: int
         absent=_absent() if kernels else (),
         prices_from=profiles.current().source if kernels else "",
         total=len(kernels),
+        small=small,
     )
+
+
+def _small(count: int) -> str:
+    return f"{plural(count, 'operation')} too small to plan ran as plain NumPy" if count else ""
 
 
 def _absent() -> tuple[tuple[str, str], ...]:
@@ -179,51 +188,41 @@ class _Namer:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.arrays: dict[int, str] = {}
+        self.constants: dict[int, str] = {}
         self.results: dict[int, str] = {}
 
     def account(self, step: Step) -> KernelAccount:
         region = step.region
-        order = reading_order(region)
-        inputs = {r: self._input(step, r) for r in order}
-        shapes = {r: self._shape(step, r) for r in order}
+        inputs = {r: self._input(step, r) for r in reading_order(region)}
         for index in step.outputs:
             self.results[index] = f"r{len(self.results) + 1}"
         results = [self.results[index] for index in step.outputs]
         if region.reducing is not None:
             results.append(f"r{len(self.results) + 1}")
         decision = engine.route(region, step.work)
-        return account_of(region, step.work, decision, inputs, results, shapes)
+        return account_of(region, step.work, decision, inputs, results)
 
-    def _input(self, step: Step, register: int) -> tuple[str, str]:
+    def _input(self, step: Step, register: int) -> InputName:
         source, index = step.inputs[register]
         if source == "node":
-            return self.results[index], "earlier result"
-        host = self._host(index)
-        if step.region.inputs[register].shape == () and host.ndim == 0:
-            return literal(host), "constant"
+            return InputName(self.results[index], "earlier result", self.graph.nodes[index].shape)
+        host = self.graph.hosts[index]
+        if host.ndim == 0:
+            self.constants.setdefault(index, f"c{len(self.constants) + 1}")
+            return InputName(self.constants[index], "constant", (), literal(host))
         name = self.arrays.setdefault(index, letters(len(self.arrays)))
-        return name, "array"
-
-    def _shape(self, step: Step, register: int) -> tuple[int, ...]:
-        source, index = step.inputs[register]
-        return self.graph.nodes[index].shape if source == "node" else self._host(index).shape
-
-    def _host(self, index: int) -> numpy.ndarray:
-        return self.graph.hosts[index]
+        return InputName(name, "array", host.shape)
 
 
 def _blocks(told: Explanation) -> list[Block]:
     if told.kind == "nothing":
         return [Prose(f"Nothing to explain: {told.reason}.")]
-    blocks: list[Block] = [Heading(_headline(told))]
-    many = told.total > _IN_FULL
-    if many and told.rows:
-        blocks.append(kernel_grid([r for r in told.rows if r["kind"] == "kernel"], _MOST_ROWS))
-    blocks += _kernel_blocks(told)
+    blocks: list[Block] = [Heading(_headline(told)), *_kernel_blocks(told)]
     fallen = [row for row in told.rows if row["kind"] == "fallback"]
     if fallen:
         blocks.append(fallback_grid(fallen, _MOST_ROWS, "Left to NumPy"))
-    notes = [(name, f"cannot be used here: {reason}") for name, reason in told.absent]
+    notes = [("small", _small(told.small))] if told.small else []
+    notes += [(name, f"cannot be used here: {reason}") for name, reason in told.absent]
     if told.prices_from == "defaults":
         notes.append(("prices", "shipped defaults; `dispatcharr calibrate` measures this machine"))
     if notes:
@@ -234,38 +233,39 @@ def _blocks(told: Explanation) -> list[Block]:
 def _headline(told: Explanation) -> str:
     if told.kind == "pending":
         seconds = in_seconds(sum(kernel.price.seconds for kernel in told.kernels))
-        return f"Pending: {plural(told.total, 'kernel')}, predicted {seconds}. Nothing ran yet."
+        where = " and ".join(sorted({kernel.backend for kernel in told.kernels}))
+        count = plural(told.total, "kernel")
+        return f"Pending: {count}, predicted {seconds} on {where}. Nothing ran yet."
     if not told.total:
-        return f"No kernel ran; {plural(len(told.fallbacks), 'call')} left to NumPy."
+        calls = sum(row["runs"] for row in told.rows)
+        return f"Evaluated: no kernel ran, {plural(calls, 'call')} left to NumPy."
     rows = [row for row in told.rows if row["kind"] == "kernel"]
     measured, predicted = (sum(row[key] for row in rows) for key in ("measured", "predicted"))
+    where = " and ".join(sorted({row["backend"] for row in rows}))
     return (
-        f"Evaluated: {plural(told.total, 'kernel')}, {in_seconds(measured)} measured, "
+        f"Evaluated: {plural(told.total, 'kernel')} on {where}, {in_seconds(measured)} measured, "
         f"{in_seconds(predicted)} predicted ({in_ratio(measured, predicted)})."
     )
 
 
 def _kernel_blocks(told: Explanation) -> list[Block]:
-    if told.total <= _IN_FULL:
-        return [
-            block
-            for place, kernel in enumerate(told.kernels)
-            for block in full_kernel(kernel, _title(place, told.total))
-        ]
+    """Return a few kernels one by one; of many, a table and the one that takes longest."""
+    if not told.kernels:
+        return []
     seconds = [k.price.seconds if k.measured is None else k.measured for k in told.kernels]
-    longest = sorted(range(len(seconds)), key=lambda i: -seconds[i])
-    shown = sorted(longest[:_IN_BRIEF])
+    longest = max(range(len(seconds)), key=seconds.__getitem__)
+    if told.total > _IN_BRIEF:
+        title = "The kernel that takes longest"
+        return [_overview(told), *full_kernel(told.kernels[longest], title)]
     blocks: list[Block] = []
-    for place in shown:
-        tell = full_kernel if place == longest[0] else brief_kernel
-        # Where accounts were left out, a kernel's place among those kept is not its number.
-        title = _title(place, told.total) if told.total == len(told.kernels) else "A kernel"
-        blocks += tell(told.kernels[place], title)
-    left_out = told.total - len(shown)
-    if left_out:
-        blocks.append(Prose(f"{in_count(left_out)} more, which take less time, are in .kernels."))
+    for place, kernel in enumerate(told.kernels):
+        title = "Kernel" if told.total == 1 else f"Kernel {place + 1} of {told.total}"
+        tell = full_kernel if told.total <= _IN_FULL or place == longest else brief_kernel
+        blocks += tell(kernel, title)
     return blocks
 
 
-def _title(place: int, total: int) -> str:
-    return "Kernel" if total == 1 else f"Kernel {place + 1} of {in_count(total)}"
+def _overview(told: Explanation) -> Grid:
+    if told.kind == "pending":
+        return plan_grid(told.kernels, _MOST_ROWS)
+    return kernel_grid([row for row in told.rows if row["kind"] == "kernel"], _MOST_ROWS)

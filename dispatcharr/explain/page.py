@@ -1,8 +1,8 @@
 """What a report is made of, before it is text or HTML: headings, paragraphs, programs and grids.
 
-Reports are put together once, of these blocks; :func:`as_text` and :func:`as_html` are the two readers. A
-cell that is a tuple holds the names of a kernel's operations: text shortens it to what the line has left,
-HTML keeps the whole as a tooltip.
+Reports are put together once, of these blocks; :func:`as_text` and :func:`as_html` are the two
+readers. A cell that is a tuple holds the names of a kernel's operations: text shortens it to
+what the line has left, HTML keeps the whole as a tooltip.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from dispatcharr.explain.text import WIDTH, clip, shorten, wrapped
 
-__all__ = ["Block", "Code", "Grid", "Heading", "Prose", "as_html", "as_text"]
+__all__ = ["Block", "Cell", "Code", "Grid", "Heading", "Prose", "as_html", "as_text"]
 
 Cell = str | tuple[str, ...]
 _GAP = "  "
@@ -183,7 +183,7 @@ def _html_of(block: Block) -> str:
     if block.over is not None:
         first, text = block.over
         span = f'<th colspan="{len(block.align) - first}" style="text-align:center">'
-        head = f"<tr><th colspan=\"{first}\"></th>{span}{html.escape(text)}</th></tr>"
+        head = f'<tr><th colspan="{first}"></th>{span}{html.escape(text)}</th></tr>'
     if block.header:
         head = f"<thead>{head}{_html_row('th', block.header, block.align)}</thead>"
     body = "".join(_html_row("td", row, block.align) for row in block.rows)

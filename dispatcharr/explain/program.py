@@ -1,8 +1,8 @@
 """A region's program as people write it: expressions over named arrays.
 
-Values used once are written where they are used; what is used twice, or would make a line too long, gets a
-name (``t1``, ``t2`` ...), and so does what is stored. Operators are those of the rows, with Python's
-precedence.
+Values used once are written where they are used; what is used twice, or would make a line too
+long, gets a name (``t1``, ``t2`` ...), and so does what is stored. Operators are those of the
+rows, with Python's precedence.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Who listens: a recorder adds up everything and keeps the last of it in full.
 
-A program of any length stays bounded: classes are added up (:mod:`dispatcharr.explain.tally`), and of single
-records the last :data:`KEPT` are kept. Records carry no time of day; a kernel is taken to have begun its
-seconds before its record came.
+A program of any length stays bounded: classes are added up (:mod:`dispatcharr.explain.tally`),
+and of single records the last :data:`KEPT` are kept. Records carry no time of day; a kernel is
+taken to have begun its seconds before its record came.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _alive: WeakSet[Recorder] = WeakSet()
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """One record with when it began, in seconds since the recorder was made, and on which thread."""
+    """One record with its start, in seconds since the recorder was made, and its thread."""
 
     start: float
     thread: int
@@ -197,7 +197,7 @@ class Recorder:
 
 def _write(path: str | os.PathLike[str], data: dict[str, Any]) -> None:
     # Made before the file is opened, so that a failure leaves an old file as it was.
-    text = json.dumps(data, indent=1, allow_nan=False)
+    text = json.dumps(data, allow_nan=False)
     Path(path).write_text(text + "\n", encoding="utf-8")
 
 
@@ -240,7 +240,7 @@ def _record_data(one: Timed) -> dict[str, Any]:
 
 
 def _unlock_after_fork() -> None:
-    """Give recorders new locks in a child: a thread that is not there may have held the old ones."""
+    """Give recorders new locks in a child: a thread that it lacks may have held the old ones."""
     for recorder in list(_alive):
         recorder._lock = threading.RLock()
 

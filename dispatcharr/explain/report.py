@@ -1,8 +1,8 @@
 """The two reports of a recording: a table of what ran, and a summary at a glance.
 
-Both are data first (``rows``, ``to_dict()``); text within 80 columns and HTML are made of the data. Prices
-of other backends are without planning, which is paid wherever a kernel runs; measured time has none in it
-either.
+Both are data first (``rows``, ``to_dict()``); text within 80 columns and HTML are made of the
+data. What a backend would have cost is its whole price, transfers included, even where only the
+run was measured.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 import numpy
 
 from dispatcharr.explain.account import as_data
-from dispatcharr.explain.page import Block, Grid, Heading, Prose, as_html, as_text
+from dispatcharr.explain.page import Block, Cell, Grid, Heading, Prose, as_html, as_text
 from dispatcharr.explain.tally import KernelClass, Tally
-from dispatcharr.explain.text import in_bytes, in_count, in_ratio, in_seconds, plural
+from dispatcharr.explain.text import clip, in_bytes, in_count, in_ratio, in_seconds, plural
 
 __all__ = ["Summary", "Table", "fallback_grid", "kernel_grid", "summarize"]
 
@@ -24,6 +24,7 @@ _MOST_ROWS = 40
 _TOP_KERNELS = 8
 _TOP_FALLBACKS = 5
 _MOST_BACKENDS = 3
+_LONGEST_NAME = 9
 #: Measured over predicted time beyond which the summary says where the prices come from.
 _FAR_OFF = 1.25
 
@@ -70,7 +71,7 @@ class Table:
 
 
 class Summary:
-    """A recording at a glance: where time went, what was predicted, what else it would have cost."""
+    """A recording at a glance: where time went, what was predicted, what else it would cost."""
 
     def __init__(self, data: Mapping[str, Any]) -> None:
         self._data = as_data(data)
@@ -92,18 +93,18 @@ class Summary:
 def kernel_grid(rows: Sequence[Row], most: int, title: str = "") -> Grid:
     """Return the grid of kernel classes; at most ``most`` of them."""
     backends = _backends_of(rows)
-    cells = []
+    cells: list[tuple[Cell, ...]] = []
     for row in rows[:most]:
         prices = [_price_cell(row, name) for name in backends]
         names = tuple(row["kernel"].split()) or ("(copy)",)
+        place = clip(row["backend"], _LONGEST_NAME)
         took = in_seconds(row["measured"])
-        cells.append(
-            (names, _short(row["dtype"]), in_count(row["runs"]), row["backend"], took, *prices)
-        )
+        cells.append((names, _short(row["dtype"]), in_count(row["runs"]), place, took, *prices))
     note = "* where it ran." if backends else ""
     if len(rows) > most:
         note += f" And {plural(len(rows) - most, 'more row')} in .rows."
-    header = ("kernel", "type", "runs", "ran on", "measured", *(f"{name} " for name in backends))
+    shown = [f"{clip(name, _LONGEST_NAME)} " for name in backends]
+    header = ("kernel", "type", "runs", "ran on", "measured", *shown)
     over = (5, "predicted on") if backends else None
     align = "llrlr" + "r" * len(backends)
     return Grid(tuple(cells), align, header, note=note, title=title, over=over)
@@ -222,7 +223,8 @@ def _summary_blocks(data: Row) -> list[Block]:
     if data["kernels"]:
         title = "Kernels"
         if data["kinds"] > len(data["top"]):
-            title += f": the {len(data['top'])} that took longest of {in_count(data['kinds'])} kinds"
+            kinds = in_count(data["kinds"])
+            title += f": the {len(data['top'])} kinds of {kinds} that took longest"
         blocks.append(kernel_grid(data["top"], _TOP_KERNELS, title))
     fallbacks = data["fallbacks"]
     if fallbacks["calls"]:
@@ -292,6 +294,7 @@ def _facts(data: Row) -> Iterable[tuple[str, str]]:
         1 / _FAR_OFF <= data["measured"] / data["predicted"] <= _FAR_OFF
     )
     if data["kernels"] and off and data["prices_from"] == "defaults":
-        yield "prices", (
-            "shipped defaults, which are off here: `dispatcharr calibrate` measures this machine"
+        yield (
+            "prices",
+            ("shipped defaults, which are off here: `dispatcharr calibrate` measures this machine"),
         )

@@ -1,8 +1,8 @@
 """What ran, added up: a program of any length takes a bounded amount of memory.
 
-Kernels count by class: the same operations, result dtype, backend and reason. Fallbacks count by name and
-reason. Past :data:`MOST_CLASSES` of either, what is new counts together as ``(others)``. Not thread-safe: the
-recorder that owns a tally holds a lock.
+Kernels count by class: the same operations, result dtype, backend and reason. Fallbacks count by
+name and reason. Past :data:`MOST_CLASSES` of either, what is new counts together as
+``(others)``. Not thread-safe: the recorder that owns a tally holds a lock.
 """
 
 from __future__ import annotations
@@ -11,13 +11,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dispatcharr._events import FallbackRecord, KernelRecord
-from dispatcharr.explain.account import cost, operations_of, reason_class, result_dtype
+from dispatcharr.explain.account import operations_of, reason_class, result_dtype
 from dispatcharr.plan.region import Region
+from dispatcharr.route.router import Decision
 
 __all__ = ["MOST_CLASSES", "OTHERS", "FallbackClass", "KernelClass", "Tally"]
 
 MOST_CLASSES = 2048
 OTHERS = "(others)"
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What a region always counts as. It keeps the region alive, so that its id stays its own."""
+
+    region: Region
+    names: tuple[str, ...]
+    dtype: str
+    unstored: int
 
 
 @dataclass(slots=True)
@@ -36,8 +47,7 @@ class KernelClass:
     measured, predicted : float
         Seconds of the runs.
     prices : dict
-        ``{backend: [kernels priced, seconds]}``: what each backend that could run them asked,
-        without planning.
+        ``{backend: [kernels priced, seconds]}``: what each backend that could run them asked.
     refused : dict
         ``{backend: reason}``.
     """
@@ -56,19 +66,19 @@ class KernelClass:
     prices: dict[str, list[float]] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
 
-    def add(self, record: KernelRecord, operations: int) -> None:
+    def add(self, record: KernelRecord, known: _Known) -> None:
         """Count one kernel."""
         self.runs += 1
-        self.operations += operations
+        self.operations += len(known.names)
         self.elements += record.work.elements
         self.nbytes += record.work.bytes_touched
-        self.unstored += _unstored(record.region)
+        self.unstored += known.unstored
         self.measured += record.seconds
         self.predicted += record.decision.predicted
         for estimate in record.decision.estimates:
             priced = self.prices.setdefault(estimate.backend, [0, 0.0])
             priced[0] += 1
-            priced[1] += cost(estimate)
+            priced[1] += estimate.seconds
         self.refused.update(record.decision.refused)
 
     def predicted_on(self) -> dict[str, float]:
@@ -134,22 +144,43 @@ class Tally:
         self.fallbacks: dict[tuple[str, str], FallbackClass] = {}
         self.fp_errors: dict[tuple[str, str], int] = {}
         self.verified = {True: 0, False: 0}
+        # Programs repeat themselves with the same regions and reasons: their texts are made once.
+        self._regions: dict[int, _Known] = {}
+        self._reasons: dict[tuple[Any, ...], str] = {}
 
     def add_kernel(self, record: KernelRecord) -> None:
         """Count one kernel that ran."""
-        names, dtype = operations_of(record.region), result_dtype(record.region)
-        backend, reason = record.decision.backend, reason_class(record.decision)
-        key: tuple[Any, ...] = (names, dtype, backend, reason)
+        known, backend = self._known(record.region), record.decision.backend
+        key: tuple[Any, ...] = (known.names, known.dtype, backend, self._reason(record.decision))
         found = self.kernels.get(key)
         if found is None:
             if len(self.kernels) >= MOST_CLASSES:
                 key = ((OTHERS,), "", backend, "")
             found = self.kernels.setdefault(key, KernelClass(*key))
-        found.add(record, len(names))
+        found.add(record, known)
         for error in record.fp_errors:
             self.fp_errors[error] = self.fp_errors.get(error, 0) + 1
         if record.verified is not None:
             self.verified[record.verified] += 1
+
+    def _known(self, region: Region) -> _Known:
+        known = self._regions.get(id(region))
+        if known is None:
+            if len(self._regions) >= MOST_CLASSES:
+                self._regions.clear()
+            known = _Known(region, operations_of(region), result_dtype(region), _unstored(region))
+            self._regions[id(region)] = known
+        return known
+
+    def _reason(self, decision: Decision) -> str:
+        # All that a reason without its prices is made of.
+        key = decision.backend, decision.forced, len(decision.estimates), decision.refused
+        reason = self._reasons.get(key)
+        if reason is None:
+            if len(self._reasons) >= MOST_CLASSES:
+                self._reasons.clear()
+            reason = self._reasons[key] = reason_class(decision)
+        return reason
 
     def add_fallback(self, record: FallbackRecord) -> None:
         """Count one operation that was left to NumPy."""

@@ -1,7 +1,7 @@
 """What an account of a kernel looks like to people: its program, its memory, its price, and why.
 
-The price table shows every term that is not zero everywhere, one backend to a column. Terms keep the names
-that the cost model gives them; what they stand for is said beside them.
+The price table shows every term that is not zero everywhere, one backend to a column. Terms keep
+the names that the cost model gives them; what they stand for is said beside them.
 """
 
 from __future__ import annotations
@@ -9,22 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from dispatcharr.explain.account import BufferAccount, KernelAccount, Price
-from dispatcharr.explain.page import Block, Code, Grid, Heading
+from dispatcharr.explain.page import Block, Cell, Code, Grid, Heading
 from dispatcharr.explain.text import (
+    clip,
     in_bytes,
     in_count,
     in_ratio,
     in_seconds,
     plural,
     shape_of,
-    shorten,
 )
 
-__all__ = ["brief_kernel", "full_kernel", "gain"]
+__all__ = ["brief_kernel", "full_kernel", "plan_grid"]
 
 #: What a term of a price stands for; those that are not listed speak for themselves.
 _TERMS: Mapping[str, str] = {
-    "overhead": "planning any kernel",
+    "overhead": "of any kernel",
     "wake": "starting the helpers",
     "launch": "launching on the device",
     "compile": "building the kernel",
@@ -33,12 +33,16 @@ _TERMS: Mapping[str, str] = {
     "fault": "fresh memory for results",
     "memory": "reading and writing",
     "compute": "arithmetic",
+    "overlap": "of these two",
 }
-_SIZED = ("calls", "fault", "memory", "compute")
+#: Those that grow with the kernel, in the order in which they are shown.
+_SIZED = ("calls", "memory", "compute", "overlap", "fault")
+#: A run below this share of the total is worth a line of its own.
+_MOSTLY = 0.995
 _MOST_LINES = 20
 _MOST_BUFFERS = 8
 _MOST_BACKENDS = 3
-_NAMES = 56
+_LONGEST_NAME = 9
 
 
 def full_kernel(kernel: KernelAccount, title: str) -> list[Block]:
@@ -66,7 +70,33 @@ def brief_kernel(kernel: KernelAccount, title: str) -> list[Block]:
     ]
 
 
-def gain(kernel: KernelAccount) -> str:
+def plan_grid(kernels: Sequence[KernelAccount], most: int) -> Grid:
+    """Return a table of planned kernels, at most ``most`` of them, in the order of the plan."""
+    chosen = [one.backend for one in kernels]
+    able = {price.backend for one in kernels for price in one.prices}
+    backends = sorted(sorted(able, key=lambda name: -chosen.count(name))[:_MOST_BACKENDS])
+    rows: list[tuple[Cell, ...]] = []
+    for place, one in enumerate(kernels[:most]):
+        asked = {price.backend: price.seconds for price in one.prices}
+        cells = [
+            in_seconds(asked.get(name)) + ("*" if name == one.backend else " ") for name in backends
+        ]
+        rows.append((in_count(place + 1), one.operations, one.dtype, one.border, *cells))
+    note = "* where it would run."
+    if len(kernels) > most:
+        note += f" And {plural(len(kernels) - most, 'more kernel')} in .kernels."
+    header = (
+        "",
+        "kernel",
+        "dtype",
+        "ends for",
+        *[f"{clip(name, _LONGEST_NAME)} " for name in backends],
+    )
+    align = "rlll" + "r" * len(backends)
+    return Grid(tuple(rows), align, header, note=note, over=(4, "predicted on"))
+
+
+def _gain(kernel: KernelAccount) -> str:
     """Return why the backend was chosen, with how much dearer the next best would have been."""
     others = [price for price in kernel.prices if price.backend != kernel.backend]
     if not others or kernel.price.seconds == 0:
@@ -77,10 +107,9 @@ def gain(kernel: KernelAccount) -> str:
 
 
 def _what(kernel: KernelAccount) -> str:
-    done = shorten(kernel.operations, _NAMES - 24) or "copy"
     many = len(kernel.operations)
-    fused = f" ({many} operations fused)" if many > 1 else ""
-    return f"{done}{fused}, {shape_of(kernel.shape)}"
+    done = f"{in_count(many)} operations fused" if many > 1 else "one operation"
+    return f"{done}, {shape_of(kernel.shape)}"
 
 
 def _cut(lines: Sequence[str], most: int) -> tuple[str, ...]:
@@ -97,24 +126,28 @@ def _memory_facts(kernel: KernelAccount) -> Iterable[tuple[str, str]]:
         ("reads", kernel.reads, kernel.bytes_read),
         ("writes", kernel.writes, kernel.bytes_written),
     ):
+        lines = [_buffer(one, kernel, label) for one in buffers if one.role != "constant"]
+        if len(lines) > _MOST_BUFFERS:
+            more = len(lines) - _MOST_BUFFERS
+            lines[_MOST_BUFFERS:] = [f"and {more} more, {in_bytes(total)} in all"]
         # Constants with a known value stand in the program itself.
-        shown = [one for one in buffers if one.role != "constant" or one.name.isidentifier()]
-        for place, one in enumerate(shown[:_MOST_BUFFERS]):
-            yield "" if place else label, _buffer(one, kernel, label)
-        if len(shown) > _MOST_BUFFERS:
-            yield "", f"and {len(shown) - _MOST_BUFFERS} more, {in_bytes(total)} in all"
+        unknown = [one.name for one in buffers if one.role == "constant" and one.value is None]
+        if unknown:
+            are = "constants" if len(unknown) > 1 else "a constant"
+            lines.append(f"{', '.join(unknown)}: {are}, not kept")
+        for place, line in enumerate(lines):
+            yield "" if place else label, line
 
 
 def _buffer(one: BufferAccount, kernel: KernelAccount, label: str) -> str:
-    if one.role == "constant":
-        return f"{one.name}: a constant of {one.dtype}"
     extents = " x ".join(in_count(extent) for extent in one.shape) or "one"
     notes = []
     if one.walk != "contiguous":
         notes.append(one.walk)
     if one.role == "earlier result":
         notes.append("made by an earlier kernel")
-    if label == "writes" and kernel.bytes_fresh and kernel.bytes_fresh == kernel.bytes_written:
+    fresh = 0 < kernel.bytes_fresh == kernel.bytes_written
+    if label == "writes" and fresh and one.role != "reduction":
         notes.append("fresh memory")
     return ", ".join((f"{one.name}: {in_bytes(one.nbytes)}", f"{extents} {one.dtype}", *notes))
 
@@ -125,7 +158,7 @@ def _place(kernel: KernelAccount) -> str:
 
 def _fate_facts(kernel: KernelAccount) -> Iterable[tuple[str, str]]:
     yield "ends", kernel.ends
-    yield _place(kernel), f"{kernel.backend}: {gain(kernel)}"
+    yield _place(kernel), f"{kernel.backend}: {_gain(kernel)}"
     for name, reason in kernel.refused:
         yield "refused", f"{name}: {reason}"
     if kernel.measured is not None:
@@ -150,34 +183,27 @@ def _took(kernel: KernelAccount, measured: float) -> str:
 
 def _price_grid(kernel: KernelAccount) -> Grid:
     prices = _columns(kernel)
+    chosen = kernel.backend
     rows: list[tuple[str, ...]] = []
     for name in _term_names(prices):
-        cells = [_term(price, name) for price in prices]
+        cells = [in_seconds(price.terms.get(name) or None) for price in prices]
         rows.append((name, _TERMS.get(name, ""), *cells))
     if any(price.correction != 1 for price in prices):
-        scope = f"learned, on {_SIZED[0]} to {_SIZED[-1]}"
-        cells = [f"x {price.correction:.2f} " for price in prices]
-        rows.append(("factor", scope, *cells))
-    rows.append(("total", "", *[in_seconds(price.seconds) + " " for price in prices]))
+        factors = [f"x {price.correction:.2f}" for price in prices]
+        rows.append(("factor", f"learned, on {_SIZED[0]} to {_SIZED[-1]}", *factors))
+    rows.append(("total", "", *[in_seconds(price.seconds) for price in prices]))
     if kernel.measured is not None:
-        rows.append(("run", "without planning", *[in_seconds(p.run) + " " for p in prices]))
-        took = in_seconds(kernel.measured) + " "
-        rows.append(
-            ("measured", "the run", *[took if p.backend == kernel.backend else "" for p in prices])
-        )
-    header = (
-        "price", "", *[p.backend + ("*" if p.backend == kernel.backend else " ") for p in prices]
-    )  # fmt: skip
-    return Grid(tuple(rows), "ll" + "r" * len(prices), header, note=_price_note(kernel, prices))
-
-
-def _price_note(kernel: KernelAccount, prices: Sequence[Price]) -> str:
+        if any(price.run < _MOSTLY * price.seconds for price in prices):
+            rows.append(("run", "what is measured of it", *[in_seconds(p.run) for p in prices]))
+        took = in_seconds(kernel.measured)
+        rows.append(("measured", "", *[took if p.backend == chosen else "" for p in prices]))
+    # A star stands in a column of its own width, so that figures stay below their backend's name.
+    aligned = tuple((*row[:2], *(f"{cell} " for cell in row[2:])) for row in rows)
+    names = [clip(p.backend, _LONGEST_NAME) + ("*" if p.backend == chosen else " ") for p in prices]
     note = "* chosen."
-    if any(_hidden(price, name) for price in prices for name in ("memory", "compute")):
-        note += " Memory and compute overlap: the one in brackets does not count."
     if len(kernel.prices) > len(prices):
         note += f" {plural(len(kernel.prices) - len(prices), 'dearer backend')} left out."
-    return note
+    return Grid(aligned, "ll" + "r" * len(prices), ("price", "", *names), note=note)
 
 
 def _columns(kernel: KernelAccount) -> list[Price]:
@@ -192,15 +218,3 @@ def _term_names(prices: Sequence[Price]) -> list[str]:
     names = list(dict.fromkeys(name for price in prices for name in price.terms))
     names = [name for name in names if any(price.terms.get(name) for price in prices)]
     return sorted(names, key=lambda name: _SIZED.index(name) if name in _SIZED else -1)
-
-
-def _hidden(price: Price, name: str) -> bool:
-    other = {"memory": "compute", "compute": "memory"}.get(name, name)
-    return price.bound == other != name and bool(price.terms.get(name))
-
-
-def _term(price: Price, name: str) -> str:
-    value = price.terms.get(name)
-    if not value:
-        return "- "
-    return f"({in_seconds(value)})" if _hidden(price, name) else f"{in_seconds(value)} "

@@ -1,7 +1,8 @@
 """Words for figures, and text that fits: units, shortened programs, clipped and wrapped cells.
 
-Times have three digits and one of ns, us, ms, s; memory counts in powers of ten (kB, MB, GB), as NumPy's
-users count elements. Nothing here writes colour codes or leaves ASCII: text goes to logs too.
+Times have three digits and one of ns, us, ms, s; memory counts in powers of ten (kB, MB, GB), as
+NumPy's users count elements. Nothing here writes colour codes or leaves ASCII: text goes to logs
+too.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ def in_seconds(seconds: float | None) -> str:
         return "-"
     if seconds == 0:
         return "0 s"
+    if seconds < 0:
+        return f"-{in_seconds(-seconds)}"
     for unit, size in (("ns", 1e-9), ("us", 1e-6), ("ms", 1e-3)):
         if seconds < 999.5 * size:
             return f"{_three_digits(seconds / size)} {unit}"

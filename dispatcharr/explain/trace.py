@@ -1,4 +1,4 @@
-"""A timeline in Chrome's trace format: a row for each thread and place, a bar for each kernel and fallback."""
+"""A timeline in Chrome's trace format: a row for each thread and place, a bar for each record."""
 
 from __future__ import annotations
 

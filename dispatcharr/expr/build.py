@@ -44,13 +44,19 @@ def leaf(host: numpy.ndarray) -> Leaf:
 
 
 def _snapshot(host: numpy.ndarray) -> Leaf:
-    """Copy a small array; axes that run backwards still do: NumPy's loops for them round apart."""
-    if min(host.strides, default=0) >= 0:
+    """Copy a small array; axes that run backwards or stand still do so in the copy.
+
+    They decide the memory order of results, and NumPy's loops for them may round apart.
+    """
+    if min(host.strides, default=1) > 0:
         held = host.copy(order="K")
         return Leaf(held, held)
-    flip = tuple([slice(None, None, -1 if stride < 0 else 1) for stride in host.strides])
-    held = host[flip].copy(order="K")
-    return Leaf(held[flip], held)
+    ends = [1 if stride == 0 else None for stride in host.strides]
+    steps = [-1 if stride < 0 else 1 for stride in host.strides]
+    none = [None] * host.ndim
+    held = host[tuple(map(slice, none, ends, steps))].copy(order="K")
+    view = held[tuple(map(slice, none, none, steps))]
+    return Leaf(numpy.broadcast_to(view, host.shape), held)
 
 
 def error_modes(row: Elementwise, dtypes: tuple[numpy.dtype[Any], ...]) -> tuple[str, ...] | None:

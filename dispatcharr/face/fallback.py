@@ -224,8 +224,8 @@ def forward(name: str, function: Callable[..., Any], slow: Callable[..., Any]) -
 
 
 def _wrap_special(result: Any) -> Any:
-    if isinstance(result, numpy.random.Generator) and type(result) is numpy.random.Generator:
-        from dispatcharr.face.special import Generator  # noqa: PLC0415
+    if type(result).__name__ == "Generator" and type(result).__module__.startswith("numpy.random"):
+        from dispatcharr.face.random import Generator  # noqa: PLC0415
 
         return Generator(result.bit_generator)
     if type(result).__name__ == "NpzFile":

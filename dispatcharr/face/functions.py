@@ -171,6 +171,9 @@ def where(condition: Any, /, *args: Any) -> Any:
 def clip(a: Any, *args: Any, **kwargs: Any) -> Any:
     """Limit the elements of ``a``; see :func:`numpy.clip`."""
     bounds = args
+    if isinstance(a, (int, float, complex)):
+        # NumPy makes an array of it first, whose dtype then counts as that of any array.
+        return fallback.call("clip", numpy.clip, (a, *args), kwargs)
     if not kwargs and len(bounds) == 2 and all(_understood(v) for v in (a, *bounds)):
         return apply(BY_NAME["clip"], (a, *bounds), numpy.clip)
     if len(bounds) == 2 and set(kwargs) == {"out"} and is_array(kwargs["out"]):

@@ -8,7 +8,6 @@ real modules that can be imported by path, made by a finder when they are asked 
 from __future__ import annotations
 
 import importlib
-import importlib.abc
 import importlib.machinery
 import importlib.util
 import sys
@@ -138,7 +137,7 @@ class Mirror(types.ModuleType):
         return sorted({*dir(original), *self.__dict__})
 
 
-class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+class _Finder:
     """Finds ``dispatcharr.X`` where ``numpy.X`` is a module and dispatcharr has none of its own."""
 
     def find_spec(

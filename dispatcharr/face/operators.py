@@ -157,10 +157,11 @@ def _is_basic(key: Any) -> bool:
 
 
 def _setitem(array: Any, key: Any, item: Any) -> None:
+    count = getrefcount(item)
     if type(item) is _Counted:
-        _Counted.seen = getrefcount(item)
+        _Counted.seen = count
         return
-    temporary = is_array(item) and is_temporary_item(getrefcount(item))
+    temporary = is_array(item) and is_temporary_item(count)
     host = concrete(array)
     if any_pending():
         engine.before_write(host)

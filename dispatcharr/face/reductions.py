@@ -208,9 +208,9 @@ def _function(row: Reduction) -> Callable[..., Any]:
     numpys = getattr(numpy, row.name)
 
     def function(a: Any, *args: Any, **kwargs: Any) -> Any:
+        count = getrefcount(a)
         if is_array(a):
-            temporary = is_temporary_argument(getrefcount(a))
-            return reduce(row, numpys, a, temporary, args, kwargs)
+            return reduce(row, numpys, a, is_temporary_argument(count), args, kwargs)
         if type(a) is numpy.ndarray:
             return reduce(row, numpys, _fastpath.wrap(a), False, args, kwargs)
         return fallback.call(row.name, numpys, (a, *args), kwargs)
@@ -223,7 +223,8 @@ def method(row: Reduction) -> Callable[..., Any]:
     numpys = getattr(numpy.ndarray, row.name)
 
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return reduce(row, numpys, self, is_temporary_self(getrefcount(self)), args, kwargs)
+        count = getrefcount(self)
+        return reduce(row, numpys, self, is_temporary_self(count), args, kwargs)
 
     return fallback.forward(row.name, numpys, run)  # type: ignore[no-any-return]
 

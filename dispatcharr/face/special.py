@@ -1,11 +1,10 @@
-"""NumPy's objects whose methods return arrays: random generators, archives, index builders.
+"""NumPy's objects whose methods return arrays: archives, index builders, vectorized functions.
 
 They stay what they are to ``isinstance``; only what they return becomes ours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy
@@ -13,28 +12,7 @@ import numpy
 from dispatcharr.face import fallback
 from dispatcharr.face.array import unwrap
 
-__all__ = ["Generator", "Indexer", "open_archive", "vectorize"]
-
-
-class Generator(numpy.random.Generator):
-    """A :class:`numpy.random.Generator` whose arrays are dispatcharr's. Seeds keep their numbers."""
-
-
-def _draws(name: str) -> Callable[..., Any]:
-    numpys = getattr(numpy.random.Generator, name)
-
-    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return fallback.call(f"Generator.{name}", numpys, (self, *args), kwargs, None)
-
-    method.__name__ = name
-    method.__doc__ = numpys.__doc__
-    return method
-
-
-for _name in dir(numpy.random.Generator):
-    if not _name.startswith("_") and callable(getattr(numpy.random.Generator, _name)):
-        if _name != "spawn":
-            setattr(Generator, _name, _draws(_name))
+__all__ = ["Indexer", "open_archive", "vectorize"]
 
 
 class vectorize(numpy.vectorize):  # noqa: N801

@@ -13,7 +13,7 @@ from dispatcharr.kernels.pool import Pool, shared_pool
 from dispatcharr.route.defaults import shipped
 from dispatcharr.route.machine import machine
 
-__all__ = ["Bench"]
+__all__ = ["Bench", "completed"]
 
 Array = numpy.ndarray
 
@@ -105,13 +105,13 @@ class Bench:
             cache_bytes=self.shipped.cache_bytes,
             bandwidth=self.bandwidth,
             fault=self.fault,
-            op=_completed(self.op, self.shipped),
+            op=completed(self.op, self.shipped),
             overhead=self.overhead,
             block_bytes=self.block_bytes,
         )
 
 
-def _completed(op: dict[str, dict[str, float]], base: Profile) -> dict[str, dict[str, float]]:
+def completed(op: dict[str, dict[str, float]], base: Profile) -> dict[str, dict[str, float]]:
     """Return the measured costs, and shipped ones at this machine's pace where there are none."""
     ratios = [
         seconds / base.op[cost][char]

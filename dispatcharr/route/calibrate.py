@@ -34,7 +34,11 @@ _ROUNDS = 3
 Progress = Callable[[float, str], None]
 
 
-def calibrate(quick: bool = False, progress: Progress | None = None) -> Profile:
+def calibrate(
+    quick: bool = False,
+    progress: Progress | None = None,
+    overhead: Mapping[str, float] | None = None,
+) -> Profile:
     """Measure this machine and return its profile; nothing is saved.
 
     Parameters
@@ -43,6 +47,9 @@ def calibrate(quick: bool = False, progress: Progress | None = None) -> Profile:
         Take at most 2 seconds in place of 20.
     progress : callable, optional
         Called with the share that is done, 0 to 1, and what comes next.
+    overhead : mapping, optional
+        Seconds of ``record``, ``plan`` and ``run``, from who can measure them: they are taken by
+        the stations above this one. Else the shipped ones count, scaled by this interpreter's pace.
 
     Examples
     --------
@@ -62,7 +69,8 @@ def calibrate(quick: bool = False, progress: Progress | None = None) -> Profile:
         found.append(_measure(Bench.begin(planned, limit), tell))
     if progress is not None:
         progress(1.0, "done")
-    return _middle(found)
+    profile = _middle(found)
+    return replace(profile, overhead={**profile.overhead, **(overhead or {})})
 
 
 def _measure(bench: Bench, tell: Progress) -> Profile:

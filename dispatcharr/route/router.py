@@ -70,7 +70,7 @@ class Decision:
 
     @property
     def predicted(self) -> float:
-        """Seconds predicted for what ``measured`` measures: the run, without planning and moves."""
+        """Seconds predicted for what ``measured`` measures: the run, without moves."""
         return self.estimate.run
 
     @property
@@ -242,15 +242,16 @@ def _solve_floor(cost_class: str, profile: Profile) -> int:
     numpy_rates = replace(host_rates(profile, "serial"), overhead=0.0)
     thread_rates = host_rates(profile, "threads")
     planning = profile.overhead["record"] + profile.overhead["plan"]
+    alone = planning + profile.overhead["run"]
 
     def pays(elements: int) -> bool:
         work = _single(cost_class, elements)
         plain = price(work, "", numpy_rates).seconds
-        if planning <= _LOSS * plain:
+        if alone <= _LOSS * plain:
             return True
         if profile.threads == 1:
             return False
-        shared = profile.overhead["record"] + price(work, "", thread_rates).seconds
+        shared = planning + price(work, "", thread_rates).seconds
         return shared <= (1.0 - _GAIN) * plain
 
     high = _SMALLEST

@@ -39,7 +39,7 @@ _CREWS = ("serial", "threads")
 _NEEDED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("cache_bytes", ("L1", "L2", "L3")),
     ("fault", _CREWS),
-    ("overhead", ("record", "plan", "call", "wake", "queue")),
+    ("overhead", ("record", "plan", "run", "call", "wake", "queue")),
     ("bandwidth", _CREWS),
     ("op", ("arith",)),
 )

@@ -11,6 +11,8 @@ from textwrap import dedent
 
 import pytest
 
+from dispatcharr.cli import main
+
 ROOT = Path(__file__).resolve().parents[2]
 Finished = subprocess.CompletedProcess[str]
 Start = Callable[..., Finished]
@@ -52,6 +54,23 @@ def dispatcharr(start: Start) -> Start:
         return start("-m", "dispatcharr", *arguments, **options)
 
     return dispatcharr
+
+
+@pytest.fixture
+def inside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Start:
+    """Run the command line in this process, which is faster, where that makes no difference."""
+
+    def inside(*arguments: str, **environment: str) -> Finished:
+        settings = {"DISPATCHARR_CACHE_DIR": str(tmp_path / "cache"), "COLUMNS": "80"}
+        for name, value in {**settings, **environment}.items():
+            monkeypatch.setenv(name, value)
+        capfd.readouterr()
+        status = main(arguments)
+        return Finished(arguments, status, *capfd.readouterr())
+
+    return inside
 
 
 @pytest.fixture

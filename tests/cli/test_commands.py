@@ -12,6 +12,8 @@ import pytest
 from dispatcharr._version import __version__
 from dispatcharr.cli.console import in_binary
 from dispatcharr.cli.explain import _parsed, _shape
+from dispatcharr.face import context
+from dispatcharr.route.profile import default_profile
 
 COMMANDS = ["run", "info", "explain", "calibrate"]
 
@@ -26,16 +28,16 @@ def test_version(dispatcharr):
     assert done.stdout == f"dispatcharr, version {__version__}\n"
 
 
-def test_help_lists_every_command(dispatcharr):
-    done = dispatcharr("--help")
+def test_help_lists_every_command(inside):
+    done = inside("--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert all(f"  {command} " in done.stdout for command in COMMANDS)
     assert widest(done.stdout) <= 80
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_of_a_command_fits_a_terminal(command, dispatcharr):
-    done = dispatcharr(command, "-h")
+def test_help_of_a_command_fits_a_terminal(command, inside):
+    done = inside(command, "-h")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"Usage: dispatcharr {command} ")
     assert widest(done.stdout) <= 80
@@ -45,24 +47,24 @@ def test_help_of_a_command_fits_a_terminal(command, dispatcharr):
     "arguments",
     [["--nonsense"], ["nonsense"], ["info", "--nonsense"], ["run"], ["run", "--nonsense", "x.py"]],
 )
-def test_wrong_arguments_are_clicks_business(arguments, dispatcharr):
-    done = dispatcharr(*arguments)
+def test_wrong_arguments_are_clicks_business(arguments, inside):
+    done = inside(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("Usage: dispatcharr ")
     assert "Error: " in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_info_is_text_for_people(dispatcharr):
-    done = dispatcharr("info")
+def test_info_is_text_for_people(inside):
+    done = inside("info")
     assert (done.returncode, done.stderr) == (0, "")
     assert widest(done.stdout) <= 80
     for word in ("Versions", "Machine", "Backends", "serial", "cuda", "Profile", "memory, GB/s"):
         assert word in done.stdout
 
 
-def test_info_is_data_for_programs(dispatcharr, tmp_path):
-    done = dispatcharr("info", "--json", DISPATCHARR_NUM_THREADS="1", DISPATCHARR_BACKEND="serial")
+def test_info_is_data_for_programs(inside, tmp_path):
+    done = inside("info", "--json", DISPATCHARR_NUM_THREADS="1", DISPATCHARR_BACKEND="serial")
     facts = json.loads(done.stdout)
     assert facts["versions"]["dispatcharr"] == __version__
     assert facts["versions"]["numpy"]
@@ -77,8 +79,8 @@ def test_info_is_data_for_programs(dispatcharr, tmp_path):
     assert facts["environment"]["DISPATCHARR_BACKEND"] == "serial"
 
 
-def test_info_on_a_wide_terminal_stays_narrow(dispatcharr):
-    assert widest(dispatcharr("info", COLUMNS="200").stdout) <= 80
+def test_info_on_a_wide_terminal_stays_narrow(inside):
+    assert widest(inside("info", COLUMNS="200").stdout) <= 80
 
 
 def test_info_names_a_broken_profile_and_goes_on(dispatcharr, tmp_path):
@@ -90,8 +92,8 @@ def test_info_names_a_broken_profile_and_goes_on(dispatcharr, tmp_path):
     assert "shipped defaults" in done.stdout
 
 
-def test_a_bad_setting_is_one_sentence(dispatcharr):
-    done = dispatcharr("info", DISPATCHARR_NUM_THREADS="many")
+def test_a_bad_setting_is_one_sentence(inside):
+    done = inside("info", DISPATCHARR_NUM_THREADS="many")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("dispatcharr: ")
     assert "DISPATCHARR_NUM_THREADS" in done.stderr
@@ -118,8 +120,8 @@ def test_a_reader_that_leaves_is_no_error(start):
     os.close(writer)
 
 
-def test_explain_shows_a_plan_and_prices(dispatcharr):
-    done = dispatcharr("explain", "np.sin(a)**2 + np.cos(b)**2", "--size", "1e6")
+def test_explain_shows_a_plan_and_prices(inside):
+    done = inside("explain", "np.sin(a)**2 + np.cos(b)**2", "--size", "1e6")
     assert (done.returncode, done.stderr) == (0, "")
     assert widest(done.stdout) <= 80
     assert "sin" in done.stdout
@@ -127,10 +129,8 @@ def test_explain_shows_a_plan_and_prices(dispatcharr):
     assert "threads" in done.stdout
 
 
-def test_explain_as_data(dispatcharr):
-    done = dispatcharr(
-        "explain", "sqrt(a) + b", "--size", "300x1000", "--dtype", "float32", "--json"
-    )
+def test_explain_as_data(inside):
+    done = inside("explain", "sqrt(a) + b", "--size", "300x1000", "--dtype", "float32", "--json")
     assert done.stderr == ""
     assert json.loads(done.stdout)
 
@@ -140,6 +140,7 @@ def test_explain_as_data(dispatcharr):
     [
         (["a +"], ["invalid syntax", "a +", "^"]),
         (["a = 1"], ["invalid syntax"]),
+        (["scale(a)"], ["'scale' is called", "NumPy has no function"]),
         (["a", "--size", "many"], ["'many'", "1e7", "2000x2000"]),
         (["a", "--size", "1.5"], ["'1.5'"]),
         (["a", "--size", "0"], ["'0'"]),
@@ -149,15 +150,15 @@ def test_explain_as_data(dispatcharr):
         (["a + b", "--size", "1e15"], ["2 arrays of 1000000000000000 float64", "memory are free"]),
     ],
 )
-def test_explain_says_what_was_wrong(arguments, words, dispatcharr):
-    done = dispatcharr("explain", *arguments)
+def test_explain_says_what_was_wrong(arguments, words, inside):
+    done = inside("explain", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert all(word in done.stderr for word in words), done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_explain_tells_of_an_expression_that_fails(dispatcharr):
-    done = dispatcharr("explain", "a.no_such_method()", "--size", "10")
+def test_explain_tells_of_an_expression_that_fails(inside):
+    done = inside("explain", "a.no_such_method()", "--size", "10")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("Error: a.no_such_method(): AttributeError: ")
 
@@ -204,12 +205,20 @@ def test_calibrate_measures_prints_and_saves(dispatcharr, tmp_path):
     assert facts["profile"]["stored"] is True
 
 
-def test_calibrate_as_data(dispatcharr, tmp_path):
-    done = dispatcharr("calibrate", "--quick", "--json")
+def test_calibrate_as_data(inside, monkeypatch):
+    monkeypatch.setattr(context, "calibrate", lambda quick, progress: default_profile())
+    done = inside("calibrate", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     profile = json.loads(done.stdout)
-    assert profile["source"] == "calibrated"
-    assert profile["path"] == str(tmp_path / "cache" / "profile.json")
+    assert profile["bandwidth"] == default_profile().bandwidth
+    assert profile["path"] is None
+
+
+def test_calibrate_says_when_it_could_not_save(inside, monkeypatch):
+    monkeypatch.setattr(context, "calibrate", lambda quick, progress: default_profile())
+    done = inside("calibrate")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "until the process ends" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -9,95 +9,106 @@ import zipfile
 
 import pytest
 
-BOOM = """
-    def deep(x):
-        return {}[x]
-    """
-
 PROGRAMS: dict[str, dict[str, str]] = {
-    "what it sees of itself": {
+    "what it sees": {
         "main.py": """
+            # -*- coding: utf-8 -*-
             '''A docstring.'''
-            import sys
+            import pickle, sys, warnings
             import __main__
+            import numpy_like
+            from pack import value
             hidden = {"__builtins__", "__loader__"}
             shown = sorted((k, v) for k, v in vars().items() if k[0] == "_" and k not in hidden)
             print(shown, __loader__.path, __builtins__)
             print(sys.argv, sys.path[0], __name__, vars(__main__) is globals(), sys.flags)
-            """,
-    },
-    "standard input": {"main.py": "print(input(), input())"},
-    "no program of ours is on its stack": {
-        "main.py": """
-            import sys, warnings
-            warnings.warn("here", stacklevel=1)
             print(sys.excepthook is sys.__excepthook__, sys.gettrace(), sys.getprofile())
+            print(input(), input(), numpy_like.x, value, "\u00e4\u00f6\u00fc \u03c0")
+            class Thing:
+                pass
+            data = pickle.dumps(Thing())
+            print(data, type(pickle.loads(data)) is Thing)
+            warnings.warn("here", stacklevel=1)
+            print("\\d")
+            sys.exit()
             """,
+        "numpy_like.py": """
+            import warnings
+            warnings.warn("old", DeprecationWarning, stacklevel=2)
+            warnings.warn("odd", stacklevel=1)
+            x = 1
+            """,
+        "pack/__init__.py": "from .numpy import value",
+        "pack/numpy.py": "value = 2",
     },
-    "exit status": {"main.py": "import sys; sys.exit(3)"},
-    "exit without a status": {"main.py": "import sys; print('out'); sys.exit()"},
+    "tracebacks that it prints": {
+        "main.py": """
+            import importlib, traceback
+            import part
+            def load():
+                import first
+            def attempt(function, *arguments):
+                try:
+                    function(*arguments)
+                except Exception:
+                    traceback.print_exc()
+            def chained():
+                try:
+                    part.deep(1)
+                except KeyError as error:
+                    raise RuntimeError("chained") from error
+            def grouped():
+                raise ExceptionGroup("two", [ValueError(1), ExceptionGroup("inner", [OSError()])])
+            def lacks_module():
+                import part_of_nothing.at_all
+            def lacks_name():
+                from part import nothing
+            def lacks_numpy_module():
+                import numpy.nowhere
+            def has_syntax_error():
+                import bad
+            for function in (load, chained, grouped, lacks_module, lacks_name,
+                             lacks_numpy_module, has_syntax_error):
+                attempt(function)
+            attempt(importlib.import_module, "first")
+            """,
+        "part.py": "def deep(x):\n    return {}[x]\n",
+        "first.py": "from second import value\n",
+        "second.py": "value = 1 / 0\n",
+        "bad.py": "y = = 2",
+    },
+    "exit status": {"main.py": "import part; part.stop()", "part.py": "def stop(): exit(3)"},
     "exit with a message": {"main.py": "import sys; sys.exit('sorry: no data')"},
-    "exit in a function of a module": {
-        "main.py": "import part; part.stop()",
-        "part.py": "def stop(): raise SystemExit(7)",
+    "exception": {
+        "main.py": "import part\n\nprint('before')\npart.deep(3)\n",
+        "part.py": "def deep(x):\n    return {}[x]\n",
     },
-    "exception": {"main.py": "import part\n\nprint('before')\npart.deep(3)\n", "part.py": BOOM},
     "exception while a module is imported": {
         "main.py": "def load():\n    import first\n\nload()\n",
         "first.py": "from second import value\n",
-        "second.py": "value = 1 / 0\n",
-    },
-    "module that is missing": {"main.py": "import part", "part.py": "import nowhere.to_be_found"},
-    "name that is missing": {"main.py": "from part import nothing", "part.py": ""},
-    "NumPy module that is missing": {"main.py": "import numpy.nowhere"},
-    "traceback printed by the program": {
-        "main.py": """
-            import traceback
-            try:
-                import part
-            except ZeroDivisionError:
-                traceback.print_exc()
-            """,
-        "part.py": "1 / 0",
+        "second.py": "import nowhere\n",
     },
     "chained exceptions": {
         "main.py": """
-            import part
+            def deep():
+                return {}[1]
             try:
-                part.deep(1)
+                deep()
             except KeyError as error:
                 raise RuntimeError("chained") from error
             """,
-        "part.py": BOOM,
     },
-    "exception group": {
-        "main.py": "raise ExceptionGroup('two', [ValueError(1), ExceptionGroup('x', [OSError()])])",
-    },
-    "exceptions that mean something to a command line": {
-        "main.py": """
-            import sys
-            from click import UsageError
-            raise UsageError("mine")
-            """,
+    "exception that means something to a command line": {
+        "main.py": "from click import UsageError\nraise UsageError('mine')\n",
     },
     "end of input": {"main.py": "input(); input(); input()"},
     "syntax error": {"main.py": "x = 1\ndef f(:\n    pass\n"},
-    "indentation error": {"main.py": "if True:\nx = 1\n"},
     "syntax error in a module": {"main.py": "import part", "part.py": "y = = 2"},
-    "syntax warning": {"main.py": 'print("\\d")\n'},
     "hook for exceptions": {
         "main.py": """
             import sys
             def hook(kind, value, trace):
                 print("hooked", kind, value, trace.tb_lineno, trace.tb_next)
-            sys.excepthook = hook
-            1 / 0
-            """,
-    },
-    "hook for exceptions that fails": {
-        "main.py": """
-            import sys
-            def hook(*_):
                 raise SystemExit(9)
             sys.excepthook = hook
             1 / 0
@@ -113,32 +124,6 @@ PROGRAMS: dict[str, dict[str, str]] = {
             threading.Thread(target=late).start()
             raise LookupError("main is over")
             """,
-    },
-    "warning at import": {
-        "main.py": "import part\n",
-        "part.py": """
-            import warnings
-            warnings.warn("old", DeprecationWarning, stacklevel=2)
-            warnings.warn("odd", stacklevel=1)
-            """,
-    },
-    "pickling of what it defines": {
-        "main.py": """
-            import pickle
-            class Thing:
-                pass
-            data = pickle.dumps(Thing())
-            print(data, type(pickle.loads(data)) is Thing)
-            """,
-    },
-    "a module that is named like NumPy": {
-        "main.py": "import numpy_like; from pack import value; print(numpy_like.x, value)",
-        "numpy_like.py": "x = 1",
-        "pack/__init__.py": "from .numpy import value",
-        "pack/numpy.py": "value = 2",
-    },
-    "source with its own encoding": {
-        "main.py": "# -*- coding: utf-8 -*-\nprint('\u00e4\u00f6\u00fc \u03c0')\n",
     },
 }
 

@@ -55,7 +55,7 @@ def test_work_of_threads_and_at_exit_is_reported(dispatcharr, write, tmp_path):
             """,
         }
     )
-    done = dispatcharr("run", "--json", "records.json", "main.py")
+    done = dispatcharr("run", "--json", "records.json", "main.py", DISPATCHARR_DEFER="always")
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "800000\n0\n")
     data = json.loads((tmp_path / "records.json").read_text(encoding="utf-8"))
     threads = {record["thread"]: record["kernel"] for record in data["records"]}

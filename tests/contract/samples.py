@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy
 
+import dispatcharr as np
+
 DTYPES = "?bBhHiIlLqQefdFD"
 #: One dtype of each kind, in the order in which rows are asked which they understand.
 KINDS = "dfFlB?"
@@ -91,6 +93,10 @@ def _misaligned(a: Any) -> Any:
     return field
 
 
+def _broadcast_to(a: Any, shape: tuple[int, ...]) -> Any:
+    return (np if type(a) is np.ndarray else numpy).broadcast_to(a, shape)
+
+
 def _read_only(a: Any) -> Any:
     view = a[...]
     view.flags.writeable = False
@@ -114,6 +120,8 @@ LAYOUTS: dict[str, tuple[tuple[int, ...], Callable[[Any], Any]]] = {
     "3-d, axes reversed": ((3, 4, 5), lambda a: a[::-1, :, ::-1].transpose(1, 2, 0)),
     "column": ((1, 6), lambda a: a.T),
     "one column": ((6, 1), lambda a: a),
+    "spread": ((6,), lambda a: _broadcast_to(a, (4, 6))),
+    "spread over columns": ((6, 1), lambda a: _broadcast_to(a, (6, 4))),
     "axes of length one": ((1, 6, 1, 3), lambda a: a.transpose(0, 3, 2, 1)),
     "empty": ((0,), lambda a: a),
     "empty 2-d": ((3, 0), lambda a: a.T),

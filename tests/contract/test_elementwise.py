@@ -95,7 +95,7 @@ def scalars(char: str) -> list[Any]:
 @ROWS
 def test_scalars(row: Elementwise) -> None:
     def cases() -> Iterator[Case]:
-        chars = "?bBlfdDe" if row.nin == 2 else "d"
+        chars = "?bBlfdDe" if row.nin == 2 else "fdB" if row.nin == 3 else "d"
         for char in chars:
             array = specials(char)
             for scalar in scalars(char):

@@ -28,7 +28,7 @@ def pending_copy(values: Any) -> Any:
     """Return a pending array with the given values, of any planned dtype."""
     host = numpy.array(values)
     with np.dispatch_options(defer="always"):
-        array = np.where(np.ones(host.shape, bool), np.array(host), np.array(host))
+        array = np.where(np.ones_like(host, bool), np.array(host), np.array(host))
     return array
 
 

@@ -1,4 +1,4 @@
-"""Synthetic machines and kernels: nothing here is measured, so every test is exact and repeatable."""
+"""Synthetic machines and kernels: nothing here is measured, so tests are exact and repeatable."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class DeviceBackend:
 
     def rates(self, profile: Profile) -> Rates:
         return Rates(
-            overhead=profile.overhead["plan"],
+            overhead=profile.overhead["run"],
             wake=0.0,
             call=0.0,
             block_bytes=0,
@@ -70,7 +70,14 @@ def make_machine(
         bandwidth={"serial": serial, "threads": everyone},
         fault={"serial": 1e-10, "threads": 1e-10 / gain},
         op=OP_SECONDS,
-        overhead={"record": 4e-6, "plan": 15e-6, "call": 4e-7, "wake": wake, "queue": 1e-6},
+        overhead={
+            "record": 4e-6,
+            "plan": 15e-6,
+            "run": 1e-5,
+            "call": 4e-7,
+            "wake": wake,
+            "queue": 1e-6,
+        },
         block_bytes=256 << 10,
     )
 
@@ -88,7 +95,7 @@ def make_work(
     inputs: int = 2,
     moves: int = 0,
 ) -> Work:
-    """Return the work of a kernel over ``inputs`` arrays of one length, as the planner counts it."""
+    """Return the work of a kernel over ``inputs`` arrays of one length, as a planner counts it."""
     size = elements * numpy.dtype(ops[0][1] if ops else "d").itemsize
     written = size if reduction is None else 8
     classes = sorted({cost for cost, _ in ops} | ({reduction[0]} if reduction else set()))

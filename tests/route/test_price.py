@@ -31,12 +31,12 @@ def test_total_is_the_sum_of_the_terms_that_count(stage):
     found = price(work, "any", replace(RATES, transfer=1e9, launch=3e-6, compile=0.5), 1.5)
     terms = dict(found.terms)
     assert tuple(terms) == TERMS
-    sized = terms["calls"] + terms["fault"] + max(terms["memory"], terms["compute"])
+    sized = sum(terms[name] for name in ("calls", "fault", "memory", "compute", "overlap"))
     fixed = sum(terms[name] for name in ("overhead", "wake", "transfer", "launch", "compile"))
     assert found.seconds == pytest.approx(fixed + 1.5 * sized)
     assert found.sized == pytest.approx(sized)
     assert found.correction == terms["correction"] == 1.5
-    outside = terms["overhead"] + terms["transfer"] + terms["compile"]
+    outside = terms["transfer"] + terms["compile"]
     assert found.run == pytest.approx(found.seconds - outside)
 
 
@@ -50,6 +50,22 @@ def test_each_term_is_counted_from_the_work(stage):
     assert found.term("memory") == pytest.approx(24 * elements / 10e9)
     assert found.term("fault") == pytest.approx(8 * elements * 1e-10)
     assert found.term("wake") == 2e-5
+
+
+def test_one_loop_hides_the_shorter_of_memory_and_compute(stage):
+    for rates in (RATES, replace(RATES, op={"arith": {"d": 1e-7}})):
+        found = price(stage.work(1 << 22), "any", rates)
+        both = found.term("memory"), found.term("compute")
+        assert sum(both) + found.term("overlap") == pytest.approx(max(both))
+
+
+def test_blocks_hide_one_part_in_as_many_as_there_are_loops(stage):
+    work = stage.work(1 << 22, (("arith", "d"),) * 4)
+    found = price(work, "any", RATES)
+    shorter = min(found.term("memory"), found.term("compute"))
+    assert found.term("overlap") == pytest.approx(-shorter / 4)
+    compiled = price(work, "any", replace(RATES, block_bytes=0))
+    assert compiled.term("overlap") == pytest.approx(-shorter)
 
 
 def test_the_longer_of_memory_and_compute_is_named(stage):
@@ -118,8 +134,8 @@ def test_a_device_is_neither_woken_nor_called(stage):
 
 
 def test_nothing_to_do_costs_the_overhead_alone(stage):
-    assert price(stage.work(0), "any", RATES).seconds == RATES.overhead
-    assert price(stage.work(0, ()), "any", replace(RATES, block_bytes=0)).seconds == 1e-5
+    assert price(stage.work(0), "any", replace(RATES, call=0.0)).seconds == RATES.overhead
+    assert price(stage.work(0, ()), "any", RATES).seconds == RATES.overhead
 
 
 OPS = st.lists(

@@ -269,7 +269,9 @@ def test_fewer_threads_scale_cores_and_saturate_memory(stage):
     assert gain == pytest.approx(1 + 47 * 31 / 63)
     assert half.bandwidth["threads"]["memory"] == full.bandwidth["threads"]["memory"]
     two = with_threads(full, 2)
-    assert two.bandwidth["threads"]["memory"] == pytest.approx(2 * full.bandwidth["serial"]["memory"])
+    assert two.bandwidth["threads"]["memory"] == pytest.approx(
+        2 * full.bandwidth["serial"]["memory"]
+    )
     one = with_threads(full, 1)
     assert one.bandwidth["threads"] == one.bandwidth["serial"]
     assert with_threads(full, 64) is full
