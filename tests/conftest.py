@@ -7,6 +7,8 @@ import shutil
 import tempfile
 from typing import TYPE_CHECKING
 
+import hypothesis
+
 if TYPE_CHECKING:
     import pytest
 
@@ -16,6 +18,10 @@ for _name in ("DISPATCHARR_BACKEND", "DISPATCHARR_NUM_THREADS", "DISPATCHARR_ON_
     os.environ.pop(_name, None)
 _CACHE = tempfile.mkdtemp(prefix="dispatcharr-tests-")
 os.environ["DISPATCHARR_CACHE_DIR"] = _CACHE
+
+# Timings of single examples say nothing on shared machines; what a failure found is printed.
+hypothesis.settings.register_profile("dispatcharr", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("dispatcharr")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -163,6 +163,8 @@ def _conflicts(node: Node, target: numpy.ndarray) -> bool:
 
 def where(condition: Any, /, *args: Any) -> Any:
     """Choose elements of ``x`` or ``y`` by ``condition``; see :func:`numpy.where`."""
+    if isinstance(condition, (int, float, complex)):
+        condition = bool(condition)
     if len(args) == 2 and all(_understood(a) for a in (condition, *args)):
         return apply(BY_NAME["where"], (condition, *args), numpy.where)
     return fallback.call("where", numpy.where, (condition, *args), {})

@@ -13,7 +13,7 @@ from dispatcharr.face import _fastpath, fallback, functions, reductions
 from dispatcharr.face.array import array_class, concrete, is_array
 from dispatcharr.ops.reductions import REDUCTIONS
 from dispatcharr.ops.table import BY_UFUNC
-from dispatcharr.storage.exports import lend, lend_bytes, mark_foreign
+from dispatcharr.storage.exports import lend, lend_bytes, mark_foreign, root_of
 from dispatcharr.storage.readers import any_pending
 
 __all__ = [
@@ -35,7 +35,8 @@ def as_numpy(array: Any, dtype: Any, copy: bool | None) -> numpy.ndarray:
         return host.copy()
     if any_pending():
         engine.before_write(host)
-    return lend(host) if host.nbytes > SNAPSHOT_BYTES else host.view()
+    # A small view of large memory is lent too: what is written through it is read elsewhere.
+    return lend(host) if root_of(host).nbytes > SNAPSHOT_BYTES else host.view()
 
 
 def array_interface(array: Any) -> dict[str, Any]:

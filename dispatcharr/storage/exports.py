@@ -41,12 +41,16 @@ def root_of(host: numpy.ndarray) -> numpy.ndarray:
     """Return the array at the end of the chain of bases of ``host``, seen through leases."""
     base: Any = host.base
     while base is not None:
-        if isinstance(base, numpy.ndarray):
-            host = base
-        elif type(base) is Lease:
-            host = base.root
-        else:
+        if type(base) is Lease:
+            base = base.root
+        elif type(base) is memoryview:
+            base = base.obj
+        elif not isinstance(base, numpy.ndarray):
+            # NumPy's own as_strided puts an object between its result and the array.
+            base = getattr(base, "base", None)
+        if not isinstance(base, numpy.ndarray):
             break
+        host = base
         base = host.base
     return host
 

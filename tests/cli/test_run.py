@@ -18,7 +18,7 @@ PROGRAMS: dict[str, dict[str, str]] = {
             import __main__
             import numpy_like
             from pack import value
-            hidden = {"__builtins__", "__loader__"}
+            hidden = {"__builtins__", "__loader__", "__warningregistry__"}
             shown = sorted((k, v) for k, v in vars().items() if k[0] == "_" and k not in hidden)
             print(shown, __loader__.path, __builtins__)
             print(sys.argv, sys.path[0], __name__, vars(__main__) is globals(), sys.flags)

@@ -41,5 +41,4 @@ def test_an_import_from_above_is_found(tmp_path: Path) -> None:
     config.write_text(upside_down)
     done = lint_imports("--config", str(config))
     assert done.returncode == 1
-    assert "dispatcharr.kernels is not allowed to import" not in done.stdout.replace("\n", " ")
     assert "dispatcharr.backends is not allowed to import dispatcharr.kernels" in done.stdout

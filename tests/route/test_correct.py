@@ -97,7 +97,7 @@ def test_kernel_of_fixed_costs_alone_says_little(stage):
     tiny = price(stage.work(64), "threads", host_rates(stage.laptop, "threads"))
     corrections = Corrections()
     teach(corrections, tiny, 4.0, 12)
-    assert corrections.ratio("threads", KEY) < 1.6
+    assert corrections.ratio("threads", KEY) < 2.0
 
 
 @pytest.mark.parametrize("measured", [0.0, -1.0, math.nan, math.inf])
