@@ -22,6 +22,7 @@ import numpy
 
 from dispatcharr import _events
 from dispatcharr._config import Options, options
+from dispatcharr._errors import VerificationWarning
 from dispatcharr.backends import registry
 from dispatcharr.backends.base import Backend
 from dispatcharr.expr.nodes import Leaf, Node
@@ -175,7 +176,7 @@ def _run_step(
     decision = memo.decision
     if memo.due == memo.every or _events.listened():
         decision = router.learn(decision, step.work, memo.profile, seconds)
-    verified = _verify(step.region, inputs, outputs, chosen) if chosen.verify else None
+    verified = _verify(step.region, inputs, outputs, memo, chosen) if chosen.verify else None
     record = _events.KernelRecord(step.region, step.work, decision, seconds, errors, verified)
     for i in step.outputs:
         run.origins[i] = record
@@ -202,6 +203,8 @@ class _Memo:
 #: Seconds of kernel time after which a decision is made anew: it then costs under 2 %.
 _DECIDING = 2e-3
 _memos: weakref.WeakKeyDictionary[Region, _Memo] = weakref.WeakKeyDictionary()
+#: Backends that a verification found wrong, by kernel.
+_quarantine: weakref.WeakKeyDictionary[Region, set[str]] = weakref.WeakKeyDictionary()
 
 
 def _decided(region: Region, work: Work, chosen: Options) -> _Memo:
@@ -225,7 +228,13 @@ def _route(
         forced = chosen.backend
         asked = registry.backend(forced)
         backends = [asked, *[b for b in registry.candidates() if b is not asked]]
-    candidates = [(backend, backend.supports(region)) for backend in backends]
+    barred = _quarantine.get(region, set())
+    candidates = [
+        (b, "quarantined: it disagreed with NumPy on this kernel")
+        if b.name in barred and len(barred) < len(backends)
+        else (b, b.supports(region))
+        for b in backends
+    ]
     decision = router.choose(work, candidates, profiles.current(), forced)
     return decision, next(b for b in backends if b.name == decision.backend)
 
@@ -274,21 +283,26 @@ def _verify(
     region: Region,
     inputs: Sequence[numpy.ndarray],
     outputs: Sequence[numpy.ndarray],
+    memo: _Memo,
     chosen: Options,
 ) -> bool | None:
-    """Check one kernel in ``1 / verify`` against plain NumPy; on a mismatch NumPy's answer stands."""
-    if not chosen.verify or random.random() >= chosen.verify:
+    """Check one kernel in ``1 / verify`` against plain NumPy; on a mismatch NumPy's answer stands.
+
+    The backend that disagreed is not asked for this kernel again.
+    """
+    if random.random() >= chosen.verify:
         return None
     from dispatcharr.plan.reference import disagreement  # noqa: PLC0415 - only when asked
 
     reason = disagreement(region, inputs, outputs)
     if reason is None:
         return True
-    from dispatcharr._errors import VerificationWarning  # noqa: PLC0415
-
+    _quarantine.setdefault(region, set()).add(memo.backend.name)
+    _memos.pop(region, None)
     warnings.warn(
-        f"verify: a kernel ({region.describe()}) disagreed with NumPy ({reason}); NumPy's answer "
-        "was returned. Please report it.",
+        f"verify: a kernel ({region.describe()}) of backend {memo.backend.name!r} disagreed with "
+        f"NumPy ({reason}); NumPy's answer was returned, and the backend will not be asked for "
+        "this kernel again. Please report it.",
         VerificationWarning,
         stacklevel=user_level(),
     )

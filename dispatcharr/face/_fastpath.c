@@ -164,7 +164,13 @@ run_binary(int slot, binary operate, PyObject *a, PyObject *b)
         return decline(slot, a, b);
     }
     served++;
-    return wrap(operate(x, y));
+    /* The operator may run code of the program's, which may give the arrays other values. */
+    Py_INCREF(x);
+    Py_INCREF(y);
+    PyObject *result = operate(x, y);
+    Py_DECREF(x);
+    Py_DECREF(y);
+    return wrap(result);
 }
 
 static inline PyObject *
@@ -175,8 +181,13 @@ run_inplace(int slot, binary operate, PyObject *a, PyObject *b)
         return decline(slot, a, b);
     }
     served++;
+    Py_INCREF(x);
+    Py_INCREF(y);
     PyObject *result = operate(x, y);
-    if (result == x) {
+    int is_same = result == x;
+    Py_DECREF(x);
+    Py_DECREF(y);
+    if (is_same) {
         Py_DECREF(result);
         return Py_NewRef(a);
     }
@@ -191,7 +202,10 @@ run_unary(int slot, unary operate, PyObject *a)
         return decline(slot, a, NULL);
     }
     served++;
-    return wrap(operate(x));
+    Py_INCREF(x);
+    PyObject *result = operate(x);
+    Py_DECREF(x);
+    return wrap(result);
 }
 
 static PyObject *power2(PyObject *a, PyObject *b) { return PyNumber_Power(a, b, Py_None); }
@@ -297,11 +311,41 @@ static PyObject *
 cell_getitem(PyObject *self, PyObject *key)
 {
     PyObject *x = plain(self), *k = simple_key(key);
-    if (x == NULL || k == NULL || closed) {
+    /* A record of a structured array is a view of it: the handler notes that. */
+    if (x == NULL || k == NULL || closed || PyArray_TYPE((PyArrayObject *)x) == NPY_VOID) {
         return decline(S_GETITEM, self, key);
     }
     served++;
-    return wrap(PyObject_GetItem(x, k));
+    Py_INCREF(x);
+    PyObject *result = PyObject_GetItem(x, k);
+    Py_DECREF(x);
+    return wrap(result);
+}
+
+static PyObject *
+cell_item(PyObject *self, Py_ssize_t i)
+{
+    PyObject *key = PyLong_FromSsize_t(i);
+    if (key == NULL) {
+        return NULL;
+    }
+    PyObject *result = cell_getitem(self, key);
+    Py_DECREF(key);
+    return result;
+}
+
+/* For versions of Python whose classes cannot define __buffer__. */
+static int
+cell_getbuffer(PyObject *self, Py_buffer *view, int flags)
+{
+    PyObject *lent = PyObject_CallMethod(self, "_lent", NULL);
+    if (lent == NULL) {
+        view->obj = NULL;
+        return -1;
+    }
+    int done = PyObject_GetBuffer(lent, view, flags);
+    Py_DECREF(lent);
+    return done;
 }
 
 static int
@@ -315,7 +359,12 @@ cell_setitem(PyObject *self, PyObject *key, PyObject *item)
     if (!closed && x != NULL && k != NULL && v != NULL && !may_be_read(x) &&
         own_bytes(v) < limits[S_SETITEM]) {
         served++;
-        return PyObject_SetItem(x, k, v);
+        Py_INCREF(x);
+        Py_INCREF(v);
+        int done = PyObject_SetItem(x, k, v);
+        Py_DECREF(x);
+        Py_DECREF(v);
+        return done;
     }
     PyObject *args[3] = {self, key, item};
     PyObject *result = PyObject_Vectorcall(handlers[S_SETITEM], args, 3, NULL);
@@ -392,6 +441,16 @@ static PyMappingMethods cell_mapping = {
     .mp_ass_subscript = cell_setitem,
 };
 
+/* bisect and its like ask for items by position, as of a list. */
+static PySequenceMethods cell_sequence = {
+    .sq_length = cell_length,
+    .sq_item = cell_item,
+};
+
+static PyBufferProcs cell_buffer = {
+    .bf_getbuffer = cell_getbuffer,
+};
+
 static PyMemberDef cell_members[] = {
     {"_value", T_OBJECT_EX, offsetof(Cell, value), 0, NULL},
     {"_origin", T_OBJECT, offsetof(Cell, origin), 0, NULL},
@@ -408,6 +467,8 @@ static PyTypeObject CellType = {
     .tp_members = cell_members,
     .tp_as_number = &cell_number,
     .tp_as_mapping = &cell_mapping,
+    .tp_as_sequence = &cell_sequence,
+    .tp_as_buffer = &cell_buffer,
     .tp_richcompare = cell_richcompare,
     .tp_hash = PyObject_HashNotImplemented,
     .tp_dealloc = cell_dealloc,
@@ -567,13 +628,20 @@ unwrapped(PyObject *o)
     return made;
 }
 
+static inline int
+is_out(PyObject *kwnames, Py_ssize_t i)
+{
+    return PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, i), "out") == 0;
+}
+
 static PyObject *
 forward_result(Forward *f, PyObject *result, PyObject *const *args, PyObject **plain_args,
-               Py_ssize_t total)
+               Py_ssize_t nargs, PyObject *kwnames)
 {
+    Py_ssize_t total = nargs + (kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames));
     if (PyArray_CheckExact(result)) {
         for (Py_ssize_t i = 0; i < total; i++) {
-            if (plain_args[i] == result && IS_CELL(args[i])) {
+            if (plain_args[i] == result && (IS_CELL(args[i]) || (i >= nargs && is_out(kwnames, i - nargs)))) {
                 Py_DECREF(result);
                 return Py_NewRef(args[i]);
             }
@@ -622,9 +690,15 @@ forward_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObjec
         plain_args[i] = o;
     }
     served++;
+    for (Py_ssize_t i = 0; i < total; i++) {
+        Py_INCREF(plain_args[i]);
+    }
     PyObject *result = PyObject_Vectorcall(f->function, plain_args, nargs, kwnames);
     if (result != NULL) {
-        result = forward_result(f, result, args, plain_args, total);
+        result = forward_result(f, result, args, plain_args, nargs, kwnames);
+    }
+    for (Py_ssize_t i = 0; i < total; i++) {
+        Py_DECREF(plain_args[i]);
     }
     while (owned > 0) {
         Py_DECREF(made[--owned]);
@@ -695,6 +769,17 @@ forward_dealloc(PyObject *self)
     Py_TYPE(self)->tp_free(self);
 }
 
+static PyObject *
+forward_reduce(PyObject *self, PyObject *ignored)
+{
+    return PyObject_GetAttrString(self, "__qualname__");
+}
+
+static PyMethodDef forward_methods[] = {
+    {"__reduce__", forward_reduce, METH_NOARGS, NULL},
+    {NULL},
+};
+
 static PyMemberDef forward_members[] = {
     {"_function", T_OBJECT, offsetof(Forward, function), READONLY, NULL},
     {"_slow", T_OBJECT, offsetof(Forward, slow), READONLY, NULL},
@@ -717,6 +802,7 @@ static PyTypeObject ForwardType = {
     .tp_weaklistoffset = offsetof(Forward, weakrefs),
     .tp_call = PyVectorcall_Call,
     .tp_members = forward_members,
+    .tp_methods = forward_methods,
     .tp_getset = forward_getset,
     .tp_descr_get = forward_bind,
     .tp_init = forward_init,

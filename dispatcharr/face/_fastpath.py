@@ -103,7 +103,10 @@ class _PyCell:
             plain_key = _plain(key)
         else:
             plain_key = key if _simple(key) else None
-        if type(held) is numpy.ndarray and not _State.closed and (plain_key is not None or key is None):
+        if (
+            type(held) is numpy.ndarray and not _State.closed and held.dtype.type is not numpy.void
+            and (plain_key is not None or key is None)
+        ):  # fmt: skip
             _State.served += 1
             return _py_wrap(held[plain_key])
         return _handlers[SLOT_NAMES.index("getitem")](self, key)
@@ -217,6 +220,9 @@ class _PyForward:
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
+
+    def __reduce__(self) -> Any:
+        return self.__qualname__
 
 
 def _py_holds_cell(value: Any) -> bool:

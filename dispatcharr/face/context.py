@@ -28,10 +28,16 @@ __all__ = [
 _process_closed = False
 
 
+def _closes_fast_path() -> bool:
+    """Return whether the options in force here concern small operations too."""
+    chosen = options()
+    return plans_everything(chosen) or chosen.on_fallback != "silent"
+
+
 def follow_process_options() -> None:
     """Open or close the fast path as the process's options ask."""
     global _process_closed  # noqa: PLW0603
-    wanted = plans_everything(options())
+    wanted = _closes_fast_path()
     if wanted != _process_closed:
         _fastpath.close(1 if wanted else -1)
         _process_closed = wanted
@@ -50,7 +56,7 @@ class _Override(ContextDecorator):
 
     def __enter__(self) -> _Override:
         token = override(self._values, self._where)
-        closes = plans_everything(options())
+        closes = _closes_fast_path()
         if closes:
             _fastpath.close(1)
         self._entered.append((token, closes))

@@ -26,7 +26,7 @@ from dispatcharr.face.array import array_class, unwrap
 from dispatcharr.storage.exports import mark_foreign, root_of
 from dispatcharr.storage.readers import any_pending
 
-__all__ = ["call", "finish", "forward", "left_to_numpy", "wrap_result"]
+__all__ = ["call", "finish", "forward", "left_to_numpy", "measure"]
 
 _log = logging.getLogger("dispatcharr")
 
@@ -107,11 +107,11 @@ def call(
     if any_pending():
         for host in hosts.values():
             engine.before_write(host)
-    watched = [
-        (host, root_of(host))
-        for key, host in hosts.items()
-        if key in ours and host.nbytes > SNAPSHOT_BYTES
-    ]
+    # By the size of the root: what is written to a small view is read elsewhere.
+    found = [(hosts[key], root_of(hosts[key])) for key in ours]
+    watched = [pair for pair in found if pair[1].nbytes > SNAPSHOT_BYTES]
+    if "out" in kwargs:
+        _note_outs(kwargs["out"], ours)
     before = [(sys.getrefcount(host), sys.getrefcount(root)) for host, root in watched]
     start = time.perf_counter()
     result = function(*plain_args, **plain_kwargs)
@@ -120,7 +120,14 @@ def call(
         _note_kept(watched, before, result)
     if reason is not None and _events.listened():
         _events.emit(_events.FallbackRecord(name, reason, seconds))
-    return wrap_result(result, ours, {id(root) for _, root in watched}, 1)
+    return wrap_result(result, ours, {id(root) for _, root in watched}, "call")
+
+
+def _note_outs(out: Any, ours: dict[int, Any]) -> None:
+    """Have NumPy arrays that the program gave as ``out`` returned as they are."""
+    for given in out if type(out) is tuple else (out,):
+        if type(given) is numpy.ndarray:
+            ours[id(given)] = given
 
 
 def _note_kept(
@@ -150,7 +157,7 @@ def _count_references(result: Any, explained: dict[int, int], holders: int) -> N
 
 
 def wrap_result(
-    result: Any, ours: dict[int, Any], known: set[int], depth: int = 0
+    result: Any, ours: dict[int, Any], known: set[int], way: str = "item"
 ) -> Any:
     """Return ``result`` with its NumPy arrays as ours.
 
@@ -160,12 +167,12 @@ def wrap_result(
         What NumPy returned; containers are looked into, subclasses of ``numpy.ndarray`` and
         scalars stay as they are.
     ours : dict
-        Arrays of ours among the arguments, by id of the NumPy array behind them: a function that
-        returns its argument returns the user's own object.
+        The program's own objects among the arguments, by id of the NumPy array behind them: a
+        function that returns its argument returns the user's own object.
     known : set of int
         Ids of roots among the arguments, whose visibility is known already.
-    depth : int
-        References to ``result`` that the callers hold beside its container's.
+    way : {"call", "finish", "item"}
+        How ``result`` got here: it decides how many references its way holds.
     """
     kind = type(result)
     if kind is numpy.ndarray:
@@ -173,7 +180,7 @@ def wrap_result(
         if mine is not None:
             return mine
         if result.nbytes > SNAPSHOT_BYTES:
-            _adopt(result, known, depth)
+            _adopt(result, known, way)
         return _fastpath.wrap(result)
     if kind is tuple or kind is list:
         return kind([wrap_result(item, ours, known) for item in result])
@@ -182,25 +189,42 @@ def wrap_result(
     return _wrap_special(result)
 
 
-def _adopt(result: numpy.ndarray, known: set[int], depth: int) -> None:
+def _adopt(result: numpy.ndarray, known: set[int], way: str) -> None:
     root = root_of(result)
     if id(root) in known:
         return
-    # Names that hold a fresh result here: `result` and `root` of this frame, the argument of
-    # getrefcount, `result` in wrap_result, its holder (the caller's name or the container), and
-    # for a view its base reference instead of the names above.
-    expected = _FRESH + depth if root is result else _FRESH_BASE
-    if sys.getrefcount(root) > expected:
+    count = sys.getrefcount(root)
+    if count > _fresh.setdefault((way, root is result), count):
         mark_foreign(root)
 
 
-_FRESH = 5
-_FRESH_BASE = 3
+#: References to a fresh result, and to the root of a fresh view, on each way to :func:`_adopt`.
+_fresh: dict[tuple[str, bool], int] = {}
+
+
+def measure() -> None:
+    """Count the references to results that nobody else holds; they depend on the interpreter."""
+
+    def fresh() -> numpy.ndarray:
+        return numpy.empty(2 * SNAPSHOT_BYTES, numpy.uint8)
+
+    def view() -> numpy.ndarray:
+        return fresh()[1:]
+
+    _fresh.clear()
+    for make in (fresh, view):
+        call("", make, (), {}, None)
+        call("", lambda make=make: [make()], (), {}, None)
+        forward("", make, make)()
+    for way in ("call", "item", "finish"):
+        # A way that is not taken here would have to be counted by what comes first.
+        _fresh.setdefault((way, True), 0)
+        _fresh.setdefault((way, False), 0)
 
 
 def finish(result: Any) -> Any:
     """Wrap what NumPy made of small arguments: containers, large arrays, special objects."""
-    return wrap_result(result, {}, set(), 1)
+    return wrap_result(result, {}, set(), "finish")
 
 
 def forward(name: str, function: Callable[..., Any], slow: Callable[..., Any]) -> Any:
@@ -224,6 +248,10 @@ def forward(name: str, function: Callable[..., Any], slow: Callable[..., Any]) -
 
 
 def _wrap_special(result: Any) -> Any:
+    if isinstance(result, numpy.ndarray):
+        # A subclass may be a view of memory of ours, and goes its own ways.
+        mark_foreign(result)
+        return result
     if type(result).__name__ == "Generator" and type(result).__module__.startswith("numpy.random"):
         from dispatcharr.face.random import Generator  # noqa: PLC0415
 

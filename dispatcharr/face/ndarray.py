@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator
+from sys import getrefcount
 from typing import Any
 
 import numpy
@@ -19,7 +20,7 @@ from dispatcharr.expr.order import strides_in_order
 from dispatcharr.face import _fastpath, fallback, functions, operators, protocols, reductions, temporary
 from dispatcharr.face.array import ArrayMeta, concrete, is_array, set_array_class, unwrap
 from dispatcharr.ops.reductions import REDUCTIONS
-from dispatcharr.storage.exports import lend
+from dispatcharr.storage.exports import lend, mark_foreign, root_of
 from dispatcharr.storage.readers import any_pending, observe
 
 __all__ = ["ndarray"]
@@ -46,8 +47,7 @@ class ndarray(_fastpath.Cell, metaclass=ArrayMeta):  # type: ignore[misc]  # noq
     _typ = "npy_extension"
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        host = numpy.ndarray(*unwrap(args), **unwrap(kwargs))
-        return fallback.wrap_result(host, {}, set())
+        return fallback.call("ndarray", numpy.ndarray, args, kwargs, None)
 
     # --- what is known without the value ---------------------------------------------------------
 
@@ -111,7 +111,7 @@ class ndarray(_fastpath.Cell, metaclass=ArrayMeta):  # type: ignore[misc]  # noq
     @property
     def T(self) -> Any:  # noqa: N802
         """The transposed view."""
-        return self if self.ndim < 2 else _fastpath.wrap(concrete(self).T)
+        return _fastpath.wrap(concrete(self).T)
 
     @property
     def mT(self) -> Any:  # noqa: N802
@@ -154,8 +154,11 @@ class ndarray(_fastpath.Cell, metaclass=ArrayMeta):  # type: ignore[misc]  # noq
     @property
     def base(self) -> Any:
         """The array whose memory this one views, None if it owns its memory."""
-        base = concrete(self).base
-        return _fastpath.wrap(base) if type(base) is numpy.ndarray else base
+        host = concrete(self)
+        base, root = host.base, root_of(host)
+        # A lease and its like are no arrays; the root is what they stand for.
+        shown = base if root is host or isinstance(base, numpy.ndarray) else root
+        return _fastpath.wrap(shown)
 
     # --- ways out -------------------------------------------------------------------------------
 
@@ -174,7 +177,10 @@ class ndarray(_fastpath.Cell, metaclass=ArrayMeta):  # type: ignore[misc]  # noq
     @property
     def ctypes(self) -> Any:
         """The memory, for ctypes."""
-        return lend(self._writable()).ctypes
+        host = self._writable()
+        # Addresses are taken out of it, and nobody can count those.
+        mark_foreign(host)
+        return host.view().ctypes
 
     def __array__(self, dtype: Any = None, *, copy: bool | None = None) -> numpy.ndarray:
         return protocols.as_numpy(self, dtype, copy)
@@ -208,8 +214,11 @@ class ndarray(_fastpath.Cell, metaclass=ArrayMeta):  # type: ignore[misc]  # noq
     def __array_interface__(self) -> dict[str, Any]:
         return protocols.array_interface(self)
 
+    def _lent(self) -> numpy.ndarray:
+        return lend(self._writable())
+
     def __buffer__(self, flags: int, /) -> memoryview:
-        return memoryview(lend(self._writable()))
+        return memoryview(self._lent())
 
     def __dlpack__(self, **kwargs: Any) -> Any:
         return lend(self._writable()).__dlpack__(**kwargs)
@@ -241,12 +250,14 @@ class ndarray(_fastpath.Cell, metaclass=ArrayMeta):  # type: ignore[misc]  # noq
         return concrete(self).tobytes()
 
     def __contains__(self, item: object) -> bool:
-        return unwrap(item) in concrete(self)
+        return bool((self == item).any())
 
     def __iter__(self) -> Iterator[Any]:
         host = concrete(self)
         if host.ndim == 0:
             raise TypeError("iteration over a 0-d array")
+        if host.dtype.kind == "V":
+            mark_foreign(host)  # records are views
         return iter(host) if host.ndim == 1 else map(_fastpath.wrap, host)
 
     def __repr__(self) -> str:
@@ -257,6 +268,11 @@ class ndarray(_fastpath.Cell, metaclass=ArrayMeta):  # type: ignore[misc]  # noq
 
     def __format__(self, spec: str) -> str:
         return format(concrete(self), spec)
+
+    def __sizeof__(self) -> int:
+        value = self._value
+        size = value.nbytes if type(value) is Node else value.__sizeof__()
+        return int(object.__sizeof__(self) + size)
 
     def __copy__(self) -> Any:
         return _fastpath.wrap(concrete(self).__copy__())
@@ -313,14 +329,10 @@ class ndarray(_fastpath.Cell, metaclass=ArrayMeta):  # type: ignore[misc]  # noq
     def resize(self, *args: Any, **kwargs: Any) -> None:
         """Change shape and size in place; see :meth:`numpy.ndarray.resize`."""
         host = self._writable()
-        kwargs.setdefault("refcheck", True)
-        if kwargs["refcheck"] and host.base is None:
-            # NumPy would count our own reference as somebody else's.
-            copy = host.copy()
-            copy.resize(*args, refcheck=False)
-            self._value = copy
-        else:
-            host.resize(*args, **kwargs)
+        if kwargs.pop("refcheck", True) and temporary.is_shared(getrefcount(host)):
+            # Somebody views the memory: NumPy words the error.
+            host.resize(*args, refcheck=True)
+        host.resize(*args, refcheck=False, **kwargs)
 
 
 def _astype(
@@ -359,25 +371,25 @@ _MATMUL = _opaque("matmul", operator.matmul)
 _DIVMOD = _opaque("divmod", divmod)
 
 #: Methods that write to their array.
-_WRITES = {"sort", "partition", "fill", "put", "byteswap", "setflags", "setfield", "itemset"}
+_WRITES = {"sort", "partition", "fill", "put", "byteswap", "setflags", "setfield"}
+#: Methods with nothing to plan, which without arguments give a view, a copy or what is no array.
+_ALONE = {
+    "copy", "diagonal", "dump", "dumps", "flatten", "getfield", "item", "ravel", "reshape", "squeeze",
+    "swapaxes", "tobytes", "tofile", "tolist", "transpose", "view",
+}  # fmt: skip
 
 
 def _method(name: str) -> Callable[..., Any]:
     numpys = getattr(numpy.ndarray, name)
     writes = name in _WRITES
+    reason = None if name in _WRITES or name in _ALONE else "it is not planned"
 
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         host = self._writable() if writes else concrete(self)
-        if any_pending() and (args or kwargs):
-            return fallback.call(name, numpys, (self, *args), kwargs)
-        result = numpys(host, *unwrap(args), **(unwrap(kwargs) if kwargs else kwargs))
-        if result is host:
-            return self
-        if kwargs.get("out") is not None and type(result) is numpy.ndarray:
-            return kwargs["out"]
-        return fallback.wrap_result(result, {}, {id(host)}) if type(result) in (
-            tuple, list
-        ) and name != "tolist" else _fastpath.wrap(result)  # fmt: skip
+        if args or kwargs or name not in _ALONE:
+            return fallback.call(name, numpys, (self, *args), kwargs, reason)
+        result = numpys(host)
+        return self if result is host else _fastpath.wrap(result)
 
     return fallback.forward(name, numpys, method)  # type: ignore[no-any-return]
 
@@ -414,6 +426,7 @@ def _measure_temporaries() -> None:
 
     temporary.measure(lambda: _fastpath.cell(None), attach)
     del ndarray._probe
+    fallback.measure()
 
 
 _complete()

@@ -20,6 +20,7 @@ from dispatcharr.face.temporary import is_temporary_item, set_item_count
 from dispatcharr.face.waiting import apply, may_wait
 from dispatcharr.ops.row import Elementwise
 from dispatcharr.ops.table import BY_NAME, ELEMENTWISE
+from dispatcharr.storage.exports import mark_foreign
 from dispatcharr.storage.readers import Reader, any_pending
 
 __all__ = ["install"]
@@ -46,8 +47,7 @@ def _foreign(row: Elementwise, operate: Callable[..., Any], left: Any, right: An
         return NotImplemented
     if override is not _MISSING and not isinstance(other, numpy.ndarray):
         return FUNCTIONS[row.name](left, right)
-    result = operate(unwrap(left), unwrap(right))
-    return fallback.wrap_result(result, {}, set())
+    return fallback.call(row.name, operate, (left, right), {}, None)
 
 
 _MISSING = object()
@@ -96,7 +96,7 @@ def _inplace(name: str) -> Callable[[Any, Any], Any]:
         if not is_array(array):
             return NotImplemented
         if not _is_planned_operand(other):
-            return _inplace_foreign(operate, array, other)
+            return _inplace_foreign(row.name, operate, array, other)
         used, operands = _power_row(row, array, other)
         if type(operand(array)) is Node and _rebind(used, array, operands):
             return array
@@ -111,13 +111,10 @@ def _inplace(name: str) -> Callable[[Any, Any], Any]:
     return handler
 
 
-def _inplace_foreign(operate: Callable[..., Any], array: Any, other: Any) -> Any:
+def _inplace_foreign(name: str, operate: Callable[..., Any], array: Any, other: Any) -> Any:
     if getattr(type(other), "__array_ufunc__", _MISSING) is None:
         return NotImplemented
-    host = concrete(array)
-    engine.before_write(host)
-    result = operate(host, unwrap(other))
-    return array if result is host else fallback.wrap_result(result, {}, set())
+    return fallback.call(name, operate, (array, other), {}, None)
 
 
 def _rebind(row: Elementwise, array: Any, operands: tuple[Any, ...]) -> bool:
@@ -147,7 +144,10 @@ def _rebind(row: Elementwise, array: Any, operands: tuple[Any, ...]) -> bool:
 
 def _getitem(array: Any, key: Any) -> Any:
     host = concrete(array)
-    return _fastpath.wrap(host[unwrap(key)])
+    result = host[unwrap(key)]
+    if type(result) is numpy.void:
+        mark_foreign(host)  # a record is a view
+    return _fastpath.wrap(result)
 
 
 def _is_basic(key: Any) -> bool:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy
 
 from dispatcharr.face import fallback
-from dispatcharr.face.array import unwrap
 
 __all__ = ["Indexer", "open_archive", "vectorize"]
 
@@ -19,8 +18,7 @@ class vectorize(numpy.vectorize):  # noqa: N801
     """:class:`numpy.vectorize` whose results are dispatcharr's arrays."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        result = super().__call__(*unwrap(args), **unwrap(kwargs))
-        return fallback.wrap_result(result, {}, set())
+        return fallback.call("vectorize", super().__call__, args, kwargs, None)
 
 
 class Indexer:
@@ -30,7 +28,7 @@ class Indexer:
         self._numpys = numpys
 
     def __getitem__(self, key: Any) -> Any:
-        return fallback.wrap_result(self._numpys[unwrap(key)], {}, set())
+        return fallback.call("index", self._numpys.__getitem__, (key,), {}, None)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._numpys, name)
@@ -43,7 +41,7 @@ class _Archive(numpy.lib.npyio.NpzFile):
     """An ``.npz`` archive whose members are dispatcharr's arrays."""
 
     def __getitem__(self, key: str) -> Any:
-        return fallback.wrap_result(super().__getitem__(key), {}, set())
+        return fallback.call("load", super().__getitem__, (key,), {}, None)
 
 
 def open_archive(archive: Any) -> Any:

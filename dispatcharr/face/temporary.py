@@ -12,10 +12,10 @@ from collections.abc import Callable
 from sys import getrefcount
 from typing import Any
 
-__all__ = ["is_temporary_argument", "is_temporary_item", "is_temporary_self"]
+__all__ = ["is_shared", "is_temporary_argument", "is_temporary_item", "is_temporary_self"]
 
 
-_counts = {"self": 0, "argument": 0, "item": 0}
+_counts = {"self": 0, "argument": 0, "item": 0, "held": 0}
 
 
 def measure(make: Callable[[], Any], attach: Callable[[str, Any], Any]) -> None:
@@ -46,6 +46,9 @@ def measure(make: Callable[[], Any], attach: Callable[[str, Any], Any]) -> None:
     called(named)
     _counts["self"] = seen[0] if seen[1] > seen[0] else 0
     _counts["argument"] = seen[2] if seen[3] > seen[2] else 0
+    named._value = []
+    held = named._value
+    _counts["held"] = getrefcount(held)
 
 
 def is_temporary_self(count: int) -> bool:
@@ -56,6 +59,11 @@ def is_temporary_self(count: int) -> bool:
 def is_temporary_argument(count: int) -> bool:
     """Return whether ``count``, taken of a function's first argument, is that of a temporary."""
     return count <= _counts["argument"]
+
+
+def is_shared(count: int) -> bool:
+    """Return whether ``count``, taken of an array's value under one name, is more than its own."""
+    return count > _counts["held"]
 
 
 def set_item_count(temporary: int, named: int) -> None:

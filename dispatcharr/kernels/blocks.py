@@ -31,6 +31,8 @@ __all__ = ["REDUCE_BLOCK_BYTES", "Job", "prepare"]
 
 #: Bytes of a block in reductions. A constant, not a measured one: it decides their last bits.
 REDUCE_BLOCK_BYTES = 1 << 19
+#: Elements under which a chunk is not cut further: below, threads wait for the interpreter.
+SMALLEST_CHUNK = 1 << 14
 #: Elements of a block when nothing is computed before the reduction.
 PLAIN_REDUCE_ELEMENTS = 1 << 18
 #: Pieces that a reduction to few values is cut into, whatever the number of threads.
@@ -61,10 +63,11 @@ class _Cut:
         self.out_of = {register: i for i, register in enumerate(region.outputs)}
         reducing = region.reducing
         self.plain = len(region.program) == 1 and reducing is None
-        if self.plain:
-            self.grid = block_grid(region.shape, _share(region, pieces), None, pieces)
-        elif reducing is None:
-            self.grid = block_grid(region.shape, self._elements(block_bytes), None, pieces)
+        if reducing is None:
+            # One instruction has no temporaries to keep in the cache: a chunk is a task.
+            share = max(-(-region.elements // pieces), SMALLEST_CHUNK if pieces > 1 else 1)
+            limit = share if self.plain else min(self._elements(block_bytes), share)
+            self.grid = block_grid(region.shape, limit, None, pieces)
         else:
             limit = self._elements(REDUCE_BLOCK_BYTES) if region.program else PLAIN_REDUCE_ELEMENTS
             self.grid = block_grid(region.shape, limit, reducing.axes, SEGMENTS)
@@ -228,10 +231,6 @@ def prepare(
         Whether floating-point errors are to be collected.
     """
     return Job(region, inputs, outputs, _cut_of(region, block_bytes, pieces), watch)
-
-
-def _share(region: Region, pieces: int) -> int:
-    return max(-(-region.elements // (max(pieces, 1) * RUN)), 1) * RUN
 
 
 def _allocate(region: Region, out_of: dict[int, int]) -> dict[int, int]:

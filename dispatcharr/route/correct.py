@@ -8,9 +8,12 @@ be mended, not learned.
 
 The ratio is of the part that grows with the kernel (``Estimate.sized``): a fixed cost cannot be
 wrong by a factor of the work. Where that part is small in a kernel's time the sample says little of
-it, and counts as little. Until a backend has samples of its own in a class, a sibling's ratio
-stands in: backends of one place share their op costs, and correcting one of them alone would send
-the work to the other.
+it, and counts as little.
+
+Until a backend has samples of its own in a class, half of a sibling's correction stands in (half of
+its logarithm). Backends of one place share their op costs: were one of them corrected alone, an
+error in those would send the work to and fro. But the error may be the sibling's own, and were it
+taken over whole, the other one would never be tried.
 """
 
 from __future__ import annotations
@@ -98,7 +101,7 @@ class Corrections:
         backend, key : str
             Name of the backend and ``Work.key``.
         siblings : iterable of str
-            Backends of the same place, whose ratio stands in while there is no own one.
+            Backends of the same place; half of their correction stands in while there is no own.
         """
         # Read without the lock: a lookup and an attribute, of values that are replaced whole.
         found = self._ratios.get((backend, key))
@@ -107,7 +110,7 @@ class Corrections:
         for sibling in siblings:
             found = self._ratios.get((sibling, key))
             if found is not None and found.count >= TRUSTED:
-                return found.given
+                return math.sqrt(found.given)
         return 1.0
 
     def learn(self, key: str, estimate: Estimate, measured: float) -> None:

@@ -255,12 +255,11 @@ def test_forked_processes_are_redirected_and_report_nothing(dispatcharr, write):
                 import numpy
                 return numpy.__name__, x
             if __name__ == "__main__":
-                with multiprocessing.get_context("fork").Pool(1) as pool:
-                    print(pool.map(work, [1, 2]))
-                sys.stdout.flush()
                 child = os.fork()
                 if child:
                     os.waitpid(child, 0)
+                    with multiprocessing.get_context("fork").Pool(1) as pool:
+                        print(pool.map(work, [1, 2]))
             """,
         }
     )

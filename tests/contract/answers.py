@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy
+import pytest
 
 import dispatcharr as np
 from dispatcharr.backends import registry
@@ -29,6 +30,7 @@ WAYS: dict[str, dict[str, Any]] = {
 MODES = tuple(itertools.product(BACKENDS, WAYS))
 #: Promised distance of what is not bit-identical, in units in the last place.
 ULPS = 4
+Close = Callable[[numpy.ndarray, numpy.ndarray], str | None]
 _BITS = {2: numpy.int16, 4: numpy.int32, 8: numpy.int64}
 
 
@@ -99,7 +101,13 @@ def genuine(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def differ(
-    got: Answer, wanted: Answer, *, exact: bool = True, often: bool = True, strides: bool = True
+    got: Answer,
+    wanted: Answer,
+    *,
+    exact: bool = True,
+    often: bool = True,
+    strides: bool = True,
+    close: Close | None = None,
 ) -> str | None:
     """Return in what ``got`` differs from NumPy's answer, None where they are the same.
 
@@ -113,23 +121,27 @@ def differ(
         Whether the number of equal warnings counts.
     strides : bool
         Whether memory order counts.
+    close : callable, optional
+        What compares two arrays of values, if neither of the above does.
     """
+    if close is None:
+        close = _same if exact else _near
     if wanted.error is not None or got.error is not None:
         told = [(type(a.error).__name__, str(a.error)) for a in (got, wanted)]
         return None if told[0] == told[1] else f"error {told[0]} instead of {told[1]}"
     warned = [a.warned if often else tuple(dict.fromkeys(a.warned)) for a in (got, wanted)]
     if warned[0] != warned[1]:
         return f"warned {warned[0]} instead of {warned[1]}"
-    return _differ_in_value(got.value, wanted.value, exact, strides)
+    return _differ_in_value(got.value, wanted.value, close, strides)
 
 
-def _differ_in_value(got: Any, wanted: Any, exact: bool, strides: bool) -> str | None:
+def _differ_in_value(got: Any, wanted: Any, close: Close, strides: bool) -> str | None:
     if type(got) is not type(wanted):
         return f"type {type(got).__name__} instead of {type(wanted).__name__}"
     if isinstance(wanted, tuple):
         if len(got) != len(wanted):
             return f"{len(got)} results instead of {len(wanted)}"
-        found = (_differ_in_value(g, w, exact, strides) for g, w in zip(got, wanted, strict=True))
+        found = (_differ_in_value(g, w, close, strides) for g, w in zip(got, wanted, strict=True))
         return next((reason for reason in found if reason), None)
     if not isinstance(wanted, (numpy.ndarray, numpy.generic)):
         return None if repr(got) == repr(wanted) else f"{got!r} instead of {wanted!r}"
@@ -139,17 +151,25 @@ def _differ_in_value(got: Any, wanted: Any, exact: bool, strides: bool) -> str |
         return f"shape {got.shape} instead of {wanted.shape}"
     if strides and wanted.size and _long(got) != _long(wanted):
         return f"strides {got.strides} instead of {wanted.strides}"
-    return _differ_in_bits(got, wanted, exact)
+    return close(numpy.atleast_1d(got), numpy.atleast_1d(wanted))
 
 
 def _long(array: Any) -> list[int]:
     return [s for s, extent in zip(array.strides, array.shape, strict=True) if extent > 1]
 
 
-def _differ_in_bits(got: Any, wanted: Any, exact: bool) -> str | None:
-    got, wanted = numpy.atleast_1d(got), numpy.atleast_1d(wanted)
+def _same(got: numpy.ndarray, wanted: numpy.ndarray) -> str | None:
+    return first_beyond(got, wanted, 0.0)
+
+
+def _near(got: numpy.ndarray, wanted: numpy.ndarray) -> str | None:
+    return first_beyond(got, wanted, ULPS)
+
+
+def first_beyond(got: numpy.ndarray, wanted: numpy.ndarray, limit: Any) -> str | None:
+    """Return the first element that is more than ``limit`` units from the wanted one."""
     distance = ulps(got, wanted)
-    bad = distance > (0 if exact else ULPS)
+    bad = distance > limit
     if not bad.any():
         return None
     at = tuple(int(i) for i in numpy.argwhere(bad)[0])
@@ -188,3 +208,10 @@ def _same_bits(
         for a in (got, wanted)
     ]
     return numpy.asarray(bits[0] == bits[1])
+
+
+def report(wrong: list[str]) -> None:
+    """Fail with the first few of what is wrong, if anything is."""
+    if wrong:
+        shown = "\n".join(wrong[:12])
+        pytest.fail(f"{len(wrong)} differ from NumPy:\n{shown}", pytrace=False)

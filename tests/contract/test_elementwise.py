@@ -9,7 +9,7 @@ import numpy
 import pytest
 
 import dispatcharr as np
-from answers import BACKENDS, MODES, Answer, ask, differ, genuine, mode, ours
+from answers import BACKENDS, MODES, Answer, ask, differ, genuine, mode, ours, report
 from dispatcharr.ops.row import Elementwise
 from rows import FUNCTIONS, both, few_dtypes, is_exact, mixed_dtypes, refused_dtypes, same_dtypes
 from samples import LAYOUTS, OVERLAPS, filled, pairs, specials, tame
@@ -31,14 +31,7 @@ def check(row: Elementwise, cases: Iterator[Case], modes: Any = MODES) -> None:
             reason = differ(got, wanted, exact=is_exact(row))
             if reason:
                 wrong.append(f"{backend}, {way}, {name}: {reason}")
-    if wrong:
-        pytest.fail(report(wrong), pytrace=False)
-
-
-def report(wrong: list[str]) -> str:
-    """Return the message of a failure: how many differ, and the first few."""
-    shown = "\n".join(wrong[:12])
-    return f"{len(wrong)} differ from NumPy:\n{shown}"
+    report(wrong)
 
 
 @ROWS
@@ -146,8 +139,7 @@ def check_made(
             reason = differ(got, wanted, exact=is_exact(row))
             if reason:
                 wrong.append(f"{backend}, {way}, {name}: {reason}")
-    if wrong:
-        pytest.fail(report(wrong), pytrace=False)
+    report(wrong)
 
 
 @ROWS
@@ -223,5 +215,4 @@ def test_fused_with_neighbours(row: Elementwise) -> None:
                 reason = differ(got, wanted, exact=is_exact(row), often=False)
                 if reason:
                     wrong.append(f"{backend}, {chars}, {shape}: {reason}")
-    if wrong:
-        pytest.fail(report(wrong), pytrace=False)
+    report(wrong)

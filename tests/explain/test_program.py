@@ -34,7 +34,7 @@ def written(node: Node) -> tuple[tuple[str, ...], dict[str, Any]]:
         host = graph.hosts[step.inputs[register][1]]
         names[register] = literal(host) if host.ndim == 0 else letters(place)
         values[letters(place)] = host
-    lines = write_program(step.region, names, [f"r{i + 1}" for i in step.region.outputs])
+    lines = write_program(step.region, names, [f"r{i + 1}" for i in range(len(step.region.outputs))])
     return lines, values
 
 
