@@ -1,9 +1,10 @@
 """Options: what a user may set, from where, and for how long.
 
 One register, three sources, the later winning: environment variables (read once, at import),
-``set_backend`` and ``dispatch_options(...)`` called as a function (the process), and the context managers
-``use_backend`` and ``dispatch_options`` (the current thread or async task). Nothing else in the package
-reads the environment.
+``set_backend`` and ``dispatch_options(...)`` called as a function (the process), and the context
+managers ``use_backend`` and ``dispatch_options`` (the current thread or async task). Nothing else
+in the package reads the environment: settings that are no options are asked for by
+:func:`variable`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from typing import Any
 
 from dispatcharr._errors import OptionError
 
-__all__ = ["ENVIRONMENT", "Options", "leave", "options", "override", "scoped", "set_process"]
+__all__ = [
+    "ENVIRONMENT", "Options", "leave", "options", "override", "scoped", "set_process", "variable",
+]  # fmt: skip
 
 FALLBACK_LEVELS = ("silent", "log", "warn", "raise")
 DEFER_MODES = ("auto", "always", "never")
@@ -87,6 +90,15 @@ ENVIRONMENT: Mapping[str, str] = {
     "DISPATCHARR_VERIFY": "share of kernels checked against NumPy",
     "DISPATCHARR_PURE_PYTHON": "1: do not load the compiled fast path",
 }
+
+
+def variable(name: str) -> str:
+    """Return an environment variable without blanks around it; empty where it is not set.
+
+    It is read when it is called, for settings that a program may still make after the import, or
+    whose bad values must not break it.
+    """
+    return os.environ.get(name, "").strip()
 
 
 def check(values: Mapping[str, Any], where: str) -> None:

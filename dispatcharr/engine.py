@@ -81,7 +81,7 @@ def reduce(
     errors : tuple or None
         Error modes of the reduction itself.
     out : numpy.ndarray
-        Memory of the result, with the reduced axes kept.
+        Memory of the result: flat, its axes in the memory order of ``value``.
     keep : bool
         Whether a pending ``value`` is stored too, because a live array shows it.
     """

@@ -14,7 +14,7 @@ from dispatcharr.plan.region import Region
 __all__ = ["BACKEND"]
 
 #: Tasks per thread, so that a thread that is held up leaves work for the others.
-TASKS_PER_THREAD = 16
+TASKS_PER_THREAD = 8
 
 
 class Threads:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy
 
-from dispatcharr._config import ENVIRONMENT
+from dispatcharr._config import ENVIRONMENT, variable
 from dispatcharr._version import __version__
 from dispatcharr.backends.base import Profile
 from dispatcharr.cli.console import in_binary, pairs, print_json, table
@@ -60,9 +60,7 @@ def _facts() -> dict[str, Any]:
 
 
 def _environment() -> dict[str, str]:
-    # Listed here, not read: what they mean is the business of those who read them.
-    values = os.environ  # noqa: TID251
-    return {name: values[name] for name in ENVIRONMENT if name in values}
+    return {name: value for name in ENVIRONMENT if (value := variable(name))}
 
 
 def total_memory() -> int | None:

@@ -23,6 +23,7 @@ __all__ = ["Summary", "Table", "fallback_grid", "kernel_grid", "summarize"]
 _MOST_ROWS = 40
 _TOP_KERNELS = 8
 _TOP_FALLBACKS = 5
+_TOP_REASONS = 4
 _MOST_BACKENDS = 3
 _LONGEST_NAME = 9
 #: Measured over predicted time beyond which the summary says where the prices come from.
@@ -93,20 +94,23 @@ class Summary:
 def kernel_grid(rows: Sequence[Row], most: int, title: str = "") -> Grid:
     """Return the grid of kernel classes; at most ``most`` of them."""
     backends = _backends_of(rows)
+    # Three prices leave little room for programs; the star then says alone where a kernel ran.
+    starred = len(backends) > 2 and all(row["backend"] in backends for row in rows)
     cells: list[tuple[Cell, ...]] = []
     for row in rows[:most]:
-        prices = [_price_cell(row, name) for name in backends]
         names = tuple(row["kernel"].split()) or ("(copy)",)
-        place = clip(row["backend"], _LONGEST_NAME)
-        took = in_seconds(row["measured"])
-        cells.append((names, _short(row["dtype"]), in_count(row["runs"]), place, took, *prices))
+        place = () if starred else (clip(row["backend"], _LONGEST_NAME),)
+        figures = (*place, in_seconds(row["measured"]))
+        prices = [_price_cell(row, name) for name in backends]
+        cells.append((names, _short(row["dtype"]), in_count(row["runs"]), *figures, *prices))
     note = "* where it ran." if backends else ""
     if len(rows) > most:
         note += f" And {plural(len(rows) - most, 'more row')} in .rows."
+    place = () if starred else ("ran on",)
     shown = [f"{clip(name, _LONGEST_NAME)} " for name in backends]
-    header = ("kernel", "type", "runs", "ran on", "measured", *shown)
-    over = (5, "predicted on") if backends else None
-    align = "llrlr" + "r" * len(backends)
+    header = ("kernel", "type", "runs", *place, "measured", *shown)
+    align = "llr" + "l" * len(place) + "r" * (1 + len(backends))
+    over = (4 + len(place), "predicted on") if backends else None
     return Grid(tuple(cells), align, header, note=note, title=title, over=over)
 
 
@@ -277,8 +281,10 @@ def _facts(data: Row) -> Iterable[tuple[str, str]]:
             text += f"; {in_bytes(data['bytes_unstored'])} of temporaries were never stored"
         yield "operations", text
         reasons = sorted(data["reasons"].items(), key=lambda item: -item[1])
-        shown = [f"{reason} ({plural(count, 'kernel')})" for reason, count in reasons[:4]]
-        yield "why", ", ".join(shown) + (", ..." if len(reasons) > 4 else "")
+        for place, (reason, count) in enumerate(reasons[:_TOP_REASONS]):
+            yield "" if place else "why", f"{reason}: {plural(count, 'kernel')}"
+        if len(reasons) > _TOP_REASONS:
+            yield "", f"and {plural(len(reasons) - _TOP_REASONS, 'more reason')}"
     if data["small"]:
         noun = "operation" if data["small"] == 1 else "operations"
         yield "small", f"{in_count(data['small'])} {noun} too small to plan ran as plain NumPy"

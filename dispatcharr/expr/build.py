@@ -83,7 +83,8 @@ def may_warn_later(modes: tuple[str, ...] | None, anywhere: bool = False) -> boo
 
 
 def _resolve(row: Elementwise, types: tuple[Any, ...]) -> tuple[numpy.dtype[Any], ...]:
-    key = (row, types)
+    # Dtypes of different names for one size are equal, yet results keep the name.
+    key = (row, *[t if isinstance(t, type) else t.char for t in types])
     found = _resolved.get(key)
     if found is None:
         if row.ufunc is not None:

@@ -13,7 +13,7 @@ import numpy
 
 from dispatcharr.expr.nodes import Leaf, Node, Operand
 
-__all__ = ["empty_in_order", "memory_order", "strides_in_order"]
+__all__ = ["empty_in_order", "memory_order", "order_of", "strides_in_order"]
 
 
 def strides_in_order(
@@ -86,6 +86,13 @@ def memory_order(operands: Sequence[Operand], shape: tuple[int, ...]) -> tuple[i
             fastest_first.insert(target, fastest_first.pop(place))
     order = tuple(reversed(fastest_first))
     return None if order == tuple(range(len(shape))) else order
+
+
+def order_of(value: Node | numpy.ndarray) -> tuple[int, ...] | None:
+    """Return the axes of one array from slowest to fastest, None for C order."""
+    if type(value) is Node:
+        return value.order
+    return memory_order((Leaf(value, value),), value.shape)
 
 
 def _slower(strides: list[tuple[int, ...]], held: int, axis: int) -> bool | None:

@@ -338,7 +338,7 @@ cell_item(PyObject *self, Py_ssize_t i)
 static int
 cell_getbuffer(PyObject *self, Py_buffer *view, int flags)
 {
-    PyObject *lent = PyObject_CallMethod(self, "_lent", NULL);
+    PyObject *lent = PyObject_CallMethod(self, "_lent", "i", flags);
     if (lent == NULL) {
         view->obj = NULL;
         return -1;
@@ -447,8 +447,16 @@ static PySequenceMethods cell_sequence = {
     .sq_item = cell_item,
 };
 
+/* What is lent releases itself. But only of those who have this does numpy.frombuffer hold the buffer,
+ * and not the array alone. */
+static void
+cell_releasebuffer(PyObject *self, Py_buffer *view)
+{
+}
+
 static PyBufferProcs cell_buffer = {
     .bf_getbuffer = cell_getbuffer,
+    .bf_releasebuffer = cell_releasebuffer,
 };
 
 static PyMemberDef cell_members[] = {

@@ -8,13 +8,14 @@ result from which it declines). :func:`close` makes every slot decline while an 
 from __future__ import annotations
 
 import operator
-import os
 import sys
 import types
 from collections.abc import Callable
 from typing import Any
 
 import numpy
+
+from dispatcharr._config import variable
 
 __all__ = [
     "COMPILED", "FIRST_FUNCTION", "SLOTS", "SLOT_NAMES", "Cell", "Forward", "Function", "cell",
@@ -261,7 +262,7 @@ def _py_served() -> int:
 
 
 COMPILED = False
-if not os.environ.get("DISPATCHARR_PURE_PYTHON"):
+if not variable("DISPATCHARR_PURE_PYTHON"):
     try:
         from dispatcharr.face import _fastpath_c
 

@@ -37,6 +37,8 @@ def _closes_fast_path() -> bool:
 def follow_process_options() -> None:
     """Open or close the fast path as the process's options ask."""
     global _process_closed  # noqa: PLW0603
+    if options().backend != "auto":
+        registry.backend(options().backend)
     wanted = _closes_fast_path()
     if wanted != _process_closed:
         _fastpath.close(1 if wanted else -1)
@@ -250,7 +252,7 @@ def explain(x: Any) -> Explanation:
         with record_dispatch() as record:
             result = x()
             evaluate(*[a for a in (result if isinstance(result, tuple) else (result,))])
-        return explanation.explain_records(record.records)
+        return explanation.explain_records(record.events)
     raise TypeError(
         f"explain: wanted a dispatcharr array or a function without arguments, got "
         f"{type(x).__name__}; wrap data with asarray, or code with a lambda"

@@ -57,7 +57,8 @@ def mirrored(name: str, value: Any, path: str) -> Any:
         return _type(name, value)
     if isinstance(value, numpy.ufunc):
         return PLANNED.get(name) if PLANNED.get(name) == value else _wrapped(name, value)
-    if callable(value) and hasattr(value, "__name__"):
+    is_alias = type(value).__module__ in ("types", "typing")  # NDArray and its like
+    if callable(value) and hasattr(value, "__name__") and not is_alias:
         if name in _AS_THEY_ARE:
             return _on_numpys(value) if name in _UNWRAPPED else value
         return _wrapped(name, value)

@@ -20,10 +20,13 @@ from dispatcharr.expr.order import strides_in_order
 from dispatcharr.face import _fastpath, fallback, functions, operators, protocols, reductions, temporary
 from dispatcharr.face.array import ArrayMeta, concrete, is_array, set_array_class, unwrap
 from dispatcharr.ops.reductions import REDUCTIONS
-from dispatcharr.storage.exports import lend, mark_foreign, root_of
+from dispatcharr.storage.exports import mark_foreign, root_of
 from dispatcharr.storage.readers import any_pending, observe
 
 __all__ = ["ndarray"]
+
+#: ``PyBUF_FORMAT``: whoever asks for a buffer wants to know its dtype.
+_FORMAT = 4
 
 
 class ndarray(_fastpath.Cell, metaclass=ArrayMeta):  # type: ignore[misc]  # noqa: N801
@@ -140,7 +143,7 @@ class ndarray(_fastpath.Cell, metaclass=ArrayMeta):  # type: ignore[misc]  # noq
     @property
     def flat(self) -> Any:
         """A flat iterator over the elements."""
-        return lend(self._writable()).flat
+        return protocols.shown(self._writable()).flat
 
     @flat.setter
     def flat(self, value: Any) -> None:
@@ -172,7 +175,7 @@ class ndarray(_fastpath.Cell, metaclass=ArrayMeta):  # type: ignore[misc]  # noq
     @property
     def data(self) -> memoryview:
         """The memory, as a buffer."""
-        return lend(self._writable()).data
+        return protocols.shown(self._writable()).data
 
     @property
     def ctypes(self) -> Any:
@@ -214,14 +217,22 @@ class ndarray(_fastpath.Cell, metaclass=ArrayMeta):  # type: ignore[misc]  # noq
     def __array_interface__(self) -> dict[str, Any]:
         return protocols.array_interface(self)
 
-    def _lent(self) -> numpy.ndarray:
-        return lend(self._writable())
+    def _lent(self, flags: int) -> numpy.ndarray:
+        if flags & _FORMAT and self.dtype.kind == "V":
+            # The buffer protocol's format cannot name every such dtype, and NumPy believes it.
+            raise BufferError("__buffer__: use __array_interface__ for structured and void arrays")
+        return protocols.shown(self._writable())
 
     def __buffer__(self, flags: int, /) -> memoryview:
-        return memoryview(self._lent())
+        return memoryview(self._lent(flags))
+
+    def __release_buffer__(self, buffer: memoryview, /) -> None:
+        # What is lent releases itself; but only where this is defined does numpy.frombuffer hold
+        # the buffer and not the array alone.
+        buffer.release()
 
     def __dlpack__(self, **kwargs: Any) -> Any:
-        return lend(self._writable()).__dlpack__(**kwargs)
+        return protocols.shown(self._writable()).__dlpack__(**kwargs)
 
     def __dlpack_device__(self) -> Any:
         return concrete(self).__dlpack_device__()
@@ -257,7 +268,7 @@ class ndarray(_fastpath.Cell, metaclass=ArrayMeta):  # type: ignore[misc]  # noq
         if host.ndim == 0:
             raise TypeError("iteration over a 0-d array")
         if host.dtype.kind == "V":
-            mark_foreign(host)  # records are views
+            mark_foreign(self._writable())  # records are views
         return iter(host) if host.ndim == 1 else map(_fastpath.wrap, host)
 
     def __repr__(self) -> str:

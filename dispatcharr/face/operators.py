@@ -146,6 +146,7 @@ def _getitem(array: Any, key: Any) -> Any:
     host = concrete(array)
     result = host[unwrap(key)]
     if type(result) is numpy.void:
+        engine.before_write(host)
         mark_foreign(host)  # a record is a view
     return _fastpath.wrap(result)
 

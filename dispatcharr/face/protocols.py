@@ -17,7 +17,7 @@ from dispatcharr.storage.exports import lend, lend_bytes, mark_foreign, root_of
 from dispatcharr.storage.readers import any_pending
 
 __all__ = [
-    "array_function", "array_interface", "array_namespace", "array_ufunc", "as_numpy",
+    "array_function", "array_interface", "array_namespace", "array_ufunc", "as_numpy", "shown",
 ]  # fmt: skip
 
 
@@ -35,7 +35,13 @@ def as_numpy(array: Any, dtype: Any, copy: bool | None) -> numpy.ndarray:
         return host.copy()
     if any_pending():
         engine.before_write(host)
-    # A small view of large memory is lent too: what is written through it is read elsewhere.
+    return shown(host)
+
+
+def shown(host: numpy.ndarray) -> numpy.ndarray:
+    """Return a view of ``host`` for the outside; see :func:`dispatcharr.storage.exports.lend`."""
+    # Small memory need not be counted: operands are copied when they are recorded. A small view of
+    # large memory must be: what is written through it is read elsewhere.
     return lend(host) if root_of(host).nbytes > SNAPSHOT_BYTES else host.view()
 
 

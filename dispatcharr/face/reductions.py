@@ -15,8 +15,9 @@ import numpy
 from dispatcharr import _events, engine
 from dispatcharr._config import options
 
-from dispatcharr.expr.nodes import Node
 from dispatcharr.expr.build import Declined
+from dispatcharr.expr.nodes import Node
+from dispatcharr.expr.order import empty_in_order, order_of
 from dispatcharr.face import _fastpath, fallback, limits
 from dispatcharr.face.array import is_array, operand
 from dispatcharr.face.temporary import is_temporary_argument, is_temporary_self
@@ -136,14 +137,14 @@ def _plan_and_run(
     if type(value) is numpy.ndarray:
         value = _whole(value)
     kept = tuple(1 if axis in axes else extent for axis, extent in enumerate(value.shape))
-    out = numpy.empty(kept, dtype)
-    record = engine.reduce(value, request, errors, out, keep)
+    order = None if row.ordered else order_of(value)
+    out = empty_in_order(kept, dtype, order)
+    flat = (out if order is None else out.transpose(order)).reshape(-1)
+    record = engine.reduce(value, request, errors, flat, keep)
     if asked.get("keepdims"):
         shaped = out
     else:
-        shaped = out.reshape(
-            tuple(extent for axis, extent in enumerate(out.shape) if axis not in axes)
-        )
+        shaped = out[tuple([0 if axis in axes else slice(None) for axis in range(out.ndim)])]
     if shaped.ndim == 0:
         return shaped[()]
     result = _fastpath.wrap(shaped)
@@ -164,14 +165,17 @@ def _checked(
     axis = asked.get("axis")
     if isinstance(axis, list):
         axis = tuple(axis)
-    key = (row.name, value.dtype, value.ndim if type(value) is not Node else len(value.shape),
-           axis, type(axis), asked.get("dtype"), bool(asked.get("keepdims")))  # fmt: skip
+    ndim = len(value.shape)
+    # What is equal may differ for NumPy: 1 and 1.0 as axes, dtypes of two names for one size.
+    kinds = tuple(map(type, axis)) if isinstance(axis, tuple) else type(axis)
+    wanted = asked.get("dtype")
+    key = (row.name, value.dtype.char, ndim, axis, kinds, wanted, getattr(wanted, "char", None),
+           bool(asked.get("keepdims")))  # fmt: skip
     try:
         found = _stand_ins.get(key)
     except TypeError:
         raise Declined("its arguments are not planned") from None
     if found is None:
-        ndim = key[2]
         stand_in = numpy.ones((1,) * ndim, value.dtype)
         checked = {name: asked[name] for name in asked if name != "ddof"}
         with numpy.errstate(all="ignore"):

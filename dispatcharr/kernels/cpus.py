@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import os
 
+from dispatcharr._config import variable
 from dispatcharr._errors import OptionError
 
 __all__ = ["cgroup_quota", "cpu_count", "thread_count"]
@@ -33,8 +34,7 @@ def thread_count() -> int:
     >>> thread_count() >= 1
     True
     """
-    # Listed in _config.ENVIRONMENT; read here, late, so that a bad value cannot break the import.
-    text = os.environ.get(_VARIABLE, "").strip()  # noqa: TID251
+    text = variable(_VARIABLE)  # now, so that a bad value cannot break the import
     if not text:
         return cpu_count()
     try:

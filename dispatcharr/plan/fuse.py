@@ -29,7 +29,7 @@ from typing import Any
 import numpy
 
 from dispatcharr.expr.nodes import Leaf, Node
-from dispatcharr.expr.order import strides_in_order
+from dispatcharr.expr.order import order_of, strides_in_order
 from dispatcharr.ops.row import Reduction
 from dispatcharr.plan.collapse import collapse
 from dispatcharr.plan.region import Instruction, Layout, Reducing, Region
@@ -287,7 +287,7 @@ class _Planner:
         registers.update(sources)
         outputs = tuple(i for i in group if self.kept[i] and nodes[i].row.nout == 1)
         if not group:
-            shape, order = self.graph.hosts[0].shape, _order_of(self.graph.hosts[0])
+            shape, order = self.graph.hosts[0].shape, order_of(self.graph.hosts[0])
         else:
             shape, order = nodes[group[-1]].shape, nodes[group[-1]].order
         geometry = _Geometry(self, shape, order, list(sources), outputs, request)
@@ -323,14 +323,6 @@ class _Planner:
             return "reduction"
         found = [self.borders[i] for i in outputs if i in self.borders]
         return found[0] if found else "asked"
-
-
-def _order_of(host: numpy.ndarray) -> tuple[int, ...] | None:
-    """Return the axes of ``host`` from slowest to fastest, None for C order."""
-    if host.ndim < 2 or host.flags.c_contiguous:
-        return None
-    order = tuple(sorted(range(host.ndim), key=lambda axis: -abs(host.strides[axis])))
-    return None if order == tuple(range(host.ndim)) else order
 
 
 class _Geometry:

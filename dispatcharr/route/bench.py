@@ -76,6 +76,10 @@ class Bench:
         """Both columns of the profile, with the threads each stands for."""
         return ("serial", 1), ("threads", self.pool.threads)
 
+    def late(self) -> bool:
+        """Return whether what is left of the time is needed for the operations, which come last."""
+        return self.left() < 0.35 * self.limit
+
     def left(self) -> float:
         """Return the seconds until the limit."""
         return self.began + self.limit - time.perf_counter()
@@ -85,7 +89,7 @@ class Bench:
         if self.large is None:
             last = self.shipped.cache_bytes["L3"]
             # Three times the last level, within reason; less where pages come slowly.
-            size = min(max(last, 16 << 20), 32 << 20 if self.planned < 2 else 128 << 20)
+            size = min(max(last, 16 << 20), 24 << 20 if self.planned < 2 else 128 << 20)
             first, second, third = (numpy.empty(size // 8) for _ in range(3))
             for array in (first, second, third):
                 array.fill(1.5)

@@ -89,7 +89,7 @@ def _measure(bench: Bench, tell: Progress) -> Profile:
         tell(done, what)
         # Steps may take twice what they plan, since there is a fewest number of samples.
         budget = min(share * bench.planned, bench.left() / 2)
-        if budget > 0:
+        if budget > 0 and (measure is _measure_ops or not bench.late()):
             measure(bench, budget)
         done += share
     return bench.profile()

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy
 
+from dispatcharr._config import variable
 from dispatcharr._version import __version__
 from dispatcharr.route.defaults import read_head
 
@@ -33,7 +34,7 @@ def _architecture() -> str:
     uname = getattr(os, "uname", None)
     if uname is not None:
         return str(uname().machine)
-    return os.environ.get("PROCESSOR_ARCHITECTURE", "unknown")  # noqa: TID251 - Windows' own
+    return variable("PROCESSOR_ARCHITECTURE") or "unknown"  # Windows' own
 
 
 def _cpu_model() -> str:
@@ -50,7 +51,7 @@ def _cpu_model() -> str:
         return f"{words.get('CPU implementer', '?')}/{words['CPU part']}"
     if sys.platform == "darwin":
         return _sysctl("machdep.cpu.brand_string")
-    return os.environ.get("PROCESSOR_IDENTIFIER", "unknown")  # noqa: TID251 - Windows' own
+    return variable("PROCESSOR_IDENTIFIER") or "unknown"  # Windows' own
 
 
 def _sysctl(name: str) -> str:

@@ -26,8 +26,6 @@ Array = numpy.ndarray
 _BLOCKS = tuple(1 << power for power in range(16, 21))
 # Above every malloc's threshold for keeping freed memory (glibc: 32 MiB), so that each is fresh.
 _FRESH_BYTES = 40 << 20
-#: Long enough for what a call costs to vanish in it.
-_PIECE_BYTES = 1 << 20
 #: Elements of a sine that takes some hundred microseconds: longer than waking a helper does.
 _TASK = 24_000
 
@@ -132,6 +130,8 @@ def caches(bench: Bench, budget: float) -> None:
     for level in ("L1", "L2"):
         threads[level] = serial[level] * bench.gain
     for column, count in bench.crews:
+        if bench.late():
+            return
         # What is shared is split between the threads, but no part may fit in a thread's own L2.
         shared = max(sizes["L3"] // 2 // count, 3 * sizes["L2"])
         bench.bandwidth[column]["L3"] = _cache_rate(bench, count, shared, budget / 4)
@@ -150,47 +150,48 @@ def _cache_rate(bench: Bench, threads: int, size: int, budget: float) -> float:
     return float(moved / max(seconds - fixed, 0.25 * seconds))
 
 
-def _pieces(arrays: tuple[Array, Array, Array]) -> list[tuple[Array, Array, Array]]:
-    step = _PIECE_BYTES // 8
-    x, y, out = arrays
-    return [
-        (x[at : at + step], y[at : at + step], out[at : at + step]) for at in range(0, len(x), step)
-    ]
+def _cuts(length: int, threads: int) -> list[slice]:
+    """Return two parts per thread: enough to balance, few enough to be long calls."""
+    step = -(-length // (2 * threads))
+    return [slice(at, at + step) for at in range(0, length, step)]
 
 
 def memory(bench: Bench, budget: float) -> None:
     """Find the bandwidth of memory, of sums and copies alike."""
-    arrays = bench.operands()
-    pieces = _pieces(arrays)
+    x, y, out = bench.operands()
+    cuts = _cuts(len(x), bench.pool.threads)
 
     def add(index: int) -> None:
-        x, y, out = pieces[index]
-        numpy.add(x, y, out=out)
+        cut = cuts[index]
+        numpy.add(x[cut], y[cut], out=out[cut])
 
     def copy(index: int) -> None:
-        x, _, out = pieces[index]
-        numpy.positive(x, out=out)
+        cut = cuts[index]
+        numpy.positive(x[cut], out=out[cut])
 
     for column, threads in bench.crews:
-        seconds = _crew_seconds(bench, threads, add, len(pieces), budget / 4)
-        seconds += _crew_seconds(bench, threads, copy, len(pieces), budget / 4)
-        bench.bandwidth[column]["memory"] = 5 * arrays[0].nbytes / seconds
+        if bench.late():
+            return
+        seconds = _crew_seconds(bench, threads, add, len(cuts), budget / 4)
+        seconds += _crew_seconds(bench, threads, copy, len(cuts), budget / 4)
+        bench.bandwidth[column]["memory"] = 5 * x.nbytes / seconds
 
 
 def fault(bench: Bench, budget: float) -> None:
     """Find what the first touch of fresh memory costs, the giving back included."""
-    step = _PIECE_BYTES // 8
-    count = _FRESH_BYTES // _PIECE_BYTES
+    cuts = _cuts(_FRESH_BYTES // 8, bench.pool.threads)
 
     def seconds(threads: int, make: Callable[[], Array]) -> float:
         def run() -> None:
             array = make()
-            bench.pool.run(lambda i: array[i * step : (i + 1) * step].fill(1.5), count, threads)
+            bench.pool.run(lambda index: array[cuts[index]].fill(1.5), len(cuts), threads)
 
         return typical(run, budget / 4)
 
     warm = numpy.ones(_FRESH_BYTES // 8)
     for column, threads in bench.crews:
+        if bench.late():
+            return
         kept = seconds(threads, lambda: warm)
         fresh = seconds(threads, lambda: numpy.empty(_FRESH_BYTES // 8))
         bench.fault[column] = max(fresh - kept, 0.0) / _FRESH_BYTES
@@ -207,7 +208,7 @@ def block(bench: Bench, budget: float) -> None:
     parts = [tuple(a[i * length : (i + 1) * length] for a in large) for i in range(count)]
     seconds: dict[int, float] = {}
     for block_bytes in _BLOCKS:
-        if bench.left() <= 0:
+        if bench.late():
             return
         step = block_bytes // 8
         scratch = [(numpy.ones(step), numpy.ones(step)) for _ in range(count)]

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 
+from dispatcharr._config import variable
 from dispatcharr._errors import ProfileWarning
 from dispatcharr.backends.base import Profile
 from dispatcharr.kernels.cpus import thread_count
@@ -40,13 +41,12 @@ def cache_folder() -> str:
 
     The option is the environment variable ``DISPATCHARR_CACHE_DIR``.
     """
-    # Listed in _config.ENVIRONMENT; read late, so that a test or a program may still set it.
-    folder = os.environ.get("DISPATCHARR_CACHE_DIR", "").strip()  # noqa: TID251
+    folder = variable("DISPATCHARR_CACHE_DIR")  # now: a test or a program may still set it
     if folder:
         return os.path.expanduser(folder)
     if sys.platform.startswith("linux"):
         # The rule of platformdirs, whose import takes ten times as long as reading a profile.
-        base = os.environ.get("XDG_CACHE_HOME", "").strip()  # noqa: TID251
+        base = variable("XDG_CACHE_HOME")
         return os.path.join(base or os.path.expanduser("~/.cache"), "dispatcharr")
     import platformdirs
 

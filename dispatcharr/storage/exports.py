@@ -100,8 +100,9 @@ def lend(host: numpy.ndarray) -> numpy.ndarray:
         mark_foreign(host)
         return host.view()
     view = _hold(dict(host.__array_interface__), root_of(host))
-    # Dtypes that an interface dictionary cannot name are given back by a view.
-    return view if view.dtype == host.dtype else view.view(host.dtype)
+    # Dtypes that an interface dictionary cannot name are given back by a view; `longlong` is one.
+    named = view.dtype == host.dtype and view.dtype.char == host.dtype.char
+    return view if named else view.view(host.dtype)
 
 
 def lend_bytes(host: numpy.ndarray) -> tuple[memoryview, int]:

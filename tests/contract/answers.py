@@ -145,8 +145,8 @@ def _differ_in_value(got: Any, wanted: Any, close: Close, strides: bool) -> str 
         return next((reason for reason in found if reason), None)
     if not isinstance(wanted, (numpy.ndarray, numpy.generic)):
         return None if repr(got) == repr(wanted) else f"{got!r} instead of {wanted!r}"
-    if got.dtype != wanted.dtype:
-        return f"dtype {got.dtype} instead of {wanted.dtype}"
+    if (got.dtype, got.dtype.char) != (wanted.dtype, wanted.dtype.char):
+        return f"dtype {got.dtype} {got.dtype.char} instead of {wanted.dtype} {wanted.dtype.char}"
     if got.shape != wanted.shape:
         return f"shape {got.shape} instead of {wanted.shape}"
     if strides and wanted.size and _long(got) != _long(wanted):

@@ -19,7 +19,7 @@ ROWS = pytest.mark.parametrize("row", REDUCTIONS, ids=[row.name for row in REDUC
 SHAPES = [(1,), (15,), (3, 4, 5), (40, 3), (0,), (2, 0, 3), ()]
 LARGE = [(3 * 16384 + 7,), (300, 257), (2, 300, 130)]
 AXES = [None, 0, -1, 1, (0, 2), (0, 1, 2), (-1, 0), ()]
-WRONG_AXES = [7, -4, (0, 0), 1.0, "0", (0, 9)]
+WRONG_AXES = [7, -4, (0, 0), 1.0, (0, 1.0), "0", (0, 9)]
 #: Rows whose result is one of the elements, or a count: nothing is ever rounded.
 NEVER_ROUNDED = {"min", "max", "any", "all", "argmin", "argmax", "count_nonzero", "nanmin", "nanmax"}
 FEWER = [("serial", "deferred"), ("serial", "at once")]
@@ -101,3 +101,160 @@ def test_shapes_axes_and_keepdims_in_every_mode(row: Reduction) -> None:
                     name = f"{char}, {shape}, {asked}"
                     check(row, values, asked, name, wrong, MODES if char == "d" else FEWER)
     report(wrong)
+
+
+@ROWS
+def test_large_arrays(row: Reduction) -> None:
+    """Sizes that take several blocks and tasks, in several layouts, of values of either sign."""
+    wrong: list[str] = []
+    views: dict[str, Callable[[Any], Any]] = {
+        "C": lambda a: a,
+        "reversed axes": lambda a: a.T,
+        "every other": lambda a: a[..., ::2],
+        "backwards": lambda a: a[::-1],
+    }
+    for char in "dfel?FB" if row.cost != "reduce_prod" else "dlFB":
+        for shape in LARGE:
+            values = tame(char, shape)
+            if row.cost == "reduce_prod" and char in "dF":
+                values **= 1e-3
+            elif values.dtype.kind == "f":
+                values -= 1
+            for what, view in views.items():
+                for axis in (None, *range(len(shape)), (0, -1)):
+                    if (row.ordered or len(shape) == 1) and type(axis) is tuple:
+                        continue
+                    name = f"{char}, {shape}, {what}, axis={axis}"
+                    check(row, values, {"axis": axis}, name, wrong, FEWER[:1], view)
+    report(wrong)
+
+
+@ROWS
+def test_arguments_that_are_wrong(row: Reduction) -> None:
+    wrong: list[str] = []
+    values = tame("d", (3, 4))
+    asked: list[dict[str, Any]] = [{"axis": axis} for axis in WRONG_AXES]
+    asked += [
+        {"nonsense": 1}, {"dtype": "nonsense"}, {"keepdims": 2}, {"out": 3}, {"ddof": "1"},
+        {"initial": "a"}, {"out": numpy.zeros(7)}, {"where": numpy.ones(7, bool)},
+        {"axis": 0, "out": numpy.zeros(4, "b")}, {"dtype": "S3"}, {"dtype": "b"},
+    ]  # fmt: skip
+    for given in asked:
+        check(row, values, given, str(given), wrong, FEWER)
+    report(wrong)
+
+
+@ROWS
+def test_special_values(row: Reduction) -> None:
+    wrong: list[str] = []
+    for char in DTYPES:
+        values = specials(char)
+        columns = numpy.concatenate([values, values[::-1], values[:1]])[: 2 * len(values) // 4 * 4]
+        grid = columns.reshape(4, -1)
+        for given in ({}, {"axis": 0}, {"axis": 1, "keepdims": True}):
+            if char in "efdFD" and row.cost in ("reduce_sum", "reduce_prod", "reduce_moments"):
+                # The largest numbers overflow or not by the order in which they are met.
+                with numpy.errstate(all="ignore"):
+                    grid = numpy.where(abs(grid) > 1e15, grid.dtype.type(numpy.inf), grid)
+            check(row, grid, given, f"{char}, {given}", wrong, FEWER)
+    report(wrong)
+
+
+@ROWS
+def test_slices_of_missing_values(row: Reduction) -> None:
+    wrong: list[str] = []
+    for char in "efdFD":
+        values = tame(char, (4, 6))
+        values[1] = numpy.nan
+        values[:, 2] = numpy.nan
+        values[3, 3] = numpy.nan
+        for given in ({}, {"axis": 0}, {"axis": 1}, {"axis": 1, "keepdims": True}, {"axis": (0, 1)}):
+            if not (row.ordered and given.get("axis") == (0, 1)):
+                check(row, values, given, f"{char}, {given}", wrong, FEWER)
+                check(row, values[1:2], given, f"{char}, all missing, {given}", wrong, FEWER)
+    report(wrong)
+
+
+@ROWS
+def test_dtype_argument(row: Reduction) -> None:
+    wrong: list[str] = []
+    for char in "?bBlfdeD":
+        for asked in ("?", "b", "H", "l", "e", "f", "d", "F", "g", float, numpy.int32, None):
+            given = {"dtype": asked}
+            check(row, tame(char, (5, 7)), given, f"{char}, {given}", wrong, FEWER[:1])
+    report(wrong)
+
+
+@ROWS
+def test_ddof(row: Reduction) -> None:
+    wrong: list[str] = []
+    values = tame("d", (3, 4))
+    values[0, :3] = numpy.nan
+    for ddof in (0, 1, 2.5, 3, 4, 12, 13, True, numpy.int64(1), -1, None):
+        for axis in (None, 0, 1):
+            for given in ({"ddof": ddof}, {"correction": ddof}):
+                asked = {"axis": axis, **given}
+                check(row, values[:, 1:], asked, str(asked), wrong, FEWER[:1])
+    report(wrong)
+
+
+@ROWS
+def test_where_and_initial(row: Reduction) -> None:
+    wrong: list[str] = []
+    values = tame("d", (4, 6))
+    mask = values > 0.7
+    for given in (
+        {"where": mask}, {"where": True}, {"where": False}, {"where": mask[0]}, {"initial": 3},
+        {"initial": 3, "where": mask}, {"axis": 0, "where": mask, "initial": -1.5},
+        {"axis": 1, "initial": None}, {"axis": 1, "where": mask, "keepdims": True},
+        {"where": mask.astype(int)}, {"axis": (), "where": mask},
+    ):  # fmt: skip
+        name = ", ".join(given)
+        check(row, values, {k: v for k, v in given.items()}, name, wrong, FEWER)
+    report(wrong)
+
+
+@ROWS
+def test_layouts(row: Reduction) -> None:
+    wrong: list[str] = []
+    for name, (shape, view) in LAYOUTS.items():
+        for char in "dl":
+            values = tame(char, shape)
+            for axis in (None, 0, -1):
+                what = f"{char}, {name}, axis={axis}"
+                check(row, values, {"axis": axis}, what, wrong, FEWER[:1], view)
+    report(wrong)
+
+
+@ROWS
+def test_out_argument(row: Reduction) -> None:
+    wrong: list[str] = []
+    values = tame("d", (3, 4))
+    for out in (numpy.zeros(4), numpy.zeros(4, "f"), numpy.zeros(4, "l"), numpy.zeros((4, 1))[:, 0],
+                numpy.zeros(8)[::2], numpy.zeros(3), numpy.zeros((1, 4)), numpy.zeros(4, ">f8")):  # fmt: skip
+        theirs, mine = out.copy(), np.array(out)
+        wanted = ask(lambda: getattr(numpy, row.name)(values, axis=0, out=theirs))
+        given = ours(values)
+        for backend, way in FEWER:
+            for argument in (given, pending(given)):
+                mine[...] = out
+                with mode(backend, way):
+                    got = ask(lambda: getattr(np, row.name)(argument, axis=0, out=mine))
+                compare = None if wanted.error else close(row, values, wanted, axis=0)
+                reason = differ(got, wanted, close=compare)
+                if wanted.error is None and getattr(np, row.name)(given, axis=0, out=mine) is not mine:
+                    reason = reason or "it does not return the array given as out"
+                if reason:
+                    wrong.append(f"{backend}, {way}, out {out.dtype} {out.shape}: {reason}")
+    report(wrong)
+
+
+def test_sums_are_no_further_from_the_exact_sum_than_numpys() -> None:
+    random = numpy.random.default_rng(5)
+    for size in (100, 16384, 300_001):
+        values = random.normal(size=size) * 10.0 ** random.integers(-8, 8, size)
+        truth = exact_sum(values)
+        unit = 4 * numpy.spacing(numpy.abs(values).sum())
+        with mode("serial", "deferred"):
+            found = float(np.array(values).sum())
+        assert abs(found - truth) <= max(abs(values.sum() - truth), unit)

@@ -1,4 +1,4 @@
-"""What the tests of reports share: kernels made without the face, and records with known figures."""
+"""What the tests of reports share: kernels made by hand, and records with known figures."""
 
 from __future__ import annotations
 

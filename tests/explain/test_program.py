@@ -30,11 +30,14 @@ def written(node: Node) -> tuple[tuple[str, ...], dict[str, Any]]:
     (step,) = plan(graph, True, None, {}).steps
     names: dict[int, str] = {}
     values: dict[str, Any] = {}
-    for place, register in enumerate(reading_order(step.region)):
+    for register in reading_order(step.region):
         host = graph.hosts[step.inputs[register][1]]
-        names[register] = literal(host) if host.ndim == 0 else letters(place)
-        values[letters(place)] = host
-    lines = write_program(step.region, names, [f"r{i + 1}" for i in range(len(step.region.outputs))])
+        names[register] = literal(host) if host.ndim == 0 else letters(len(values))
+        if host.ndim:
+            values[names[register]] = host
+    lines = write_program(
+        step.region, names, [f"r{i + 1}" for i in range(len(step.region.outputs))]
+    )
     return lines, values
 
 
@@ -168,7 +171,6 @@ def _both(tree: Any, arrays: dict[str, Any]) -> tuple[Any, Any]:
     if not any(isinstance(value, numpy.ndarray) for value in values):
         nodes, values = (arrays["a"], *nodes[1:]), (arrays["a"], *values[1:])
     try:
-        # Exponents and shifts of any size would make numbers that no constant can show.
         result = getattr(numpy, name)(*values)
         return build(BY_NAME[name], nodes), result
     except Exception:

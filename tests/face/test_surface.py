@@ -63,7 +63,6 @@ CALLS: dict[str, Calls] = {
     "ravel": (_call(), _call("F"), _call("K")),
     "repeat": (_call(2), _call(2, axis=1), _call([1, 2, 3], axis=0)),
     "reshape": (_call(2, 6), _call((4, -1)), _call(-1, order="F"), _call(5)),
-    "resize": (_call(2, 2), _call((5, 5)), _call((2, 2), refcheck=False)),
     "round": (_call(), _call(1)),
     "searchsorted": (_call(1),),
     "setfield": (_call(1, "i1"),),
@@ -83,8 +82,8 @@ CALLS: dict[str, Calls] = {
     "var": (*_REDUCTIONS, _call(ddof=1), _call(ddof=12)),
     "view": (_call("i1"), _call(dtype="u1"), _call(), _call("V4")),
 }  # fmt: skip
-#: They write files.
-FILES = {"dump", "dumps", "tofile"}
+#: They write files, or count references; they have tests of their own.
+FILES = {"dump", "dumps", "resize", "tofile"}
 
 VALUES = {
     "float": numpy.array([[3.5, 1.0, 2.25, -1.5], [0.0, 4.0, 1.0, 2.0], [9.0, 8.0, -7.5, 6.0]]),
@@ -173,6 +172,41 @@ def test_files(tmp_path: Any, make: Callable[[Any], Any]) -> None:
     numpy.testing.assert_array_equal(pickle.loads(array.dumps()), VALUES["float"])
 
 
+def test_resize(make: Callable[[Any], Any], same: Callable[..., None]) -> None:
+    for args, kwargs in (((2, 2), {}), (((5, 5),), {}), ((3,), {"refcheck": False}), ((), {})):
+        host, array = VALUES["float"].copy(), make(VALUES["float"])
+        host.resize(*args, **kwargs)
+        assert array.resize(*args, **kwargs) is None
+        same(array, host)
+        array += 1
+    with pytest.raises(ValueError, match="negative"):
+        array.resize(-1)
+
+
+def _refusal(call: Callable[[], Any]) -> str:
+    try:
+        call()
+    except ValueError as error:
+        return str(error)
+    return "it was done"
+
+
+def test_resize_is_refused_while_the_memory_is_viewed(make: Callable[[Any], Any]) -> None:
+    array = make(VALUES["float"])
+    for view in (lambda a: a[1:], numpy.asarray, lambda a: a.flat, iter, lambda a: a.T):
+        held = view(array)
+        # Not by pytest.raises: the traceback that it keeps refers to the array.
+        assert "references or is referenced" in _refusal(lambda: array.resize(100, 100))
+        assert held is not None
+        del held
+    assert "does not own its data" in _refusal(lambda: array[0].resize(3, 3))
+    with np.dispatch_options(defer="always"):
+        waiting = array + 1
+        array.resize(2, 2)
+    numpy.testing.assert_array_equal(waiting, VALUES["float"] + 1)
+
+
+@pytest.mark.filterwarnings("ignore:Setting the:DeprecationWarning")
 def test_writable_attributes(make: Callable[[Any], Any], same: Callable[..., None]) -> None:
     for name, value in (
         ("shape", (4, 3)), ("shape", -1), ("real", 2), ("flat", [1, 2]), ("dtype", "i8"),

@@ -2,8 +2,8 @@
 
 What a kernel takes is not what the profile predicts: each kernel class is off by a factor of its
 own on each backend, drawn once from a seed and unknown to the router; each run is disturbed.
-The router learns from what it chose alone. Its total time is held against the best in hindsight: for
-every run of the trace the faster backend, as if all factors had been known.
+The router learns from what it chose alone. Its total time is held against the best in hindsight:
+for every run of the trace the faster backend, as if all factors had been known.
 """
 
 from __future__ import annotations
