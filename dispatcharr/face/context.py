@@ -252,7 +252,7 @@ def explain(x: Any) -> Explanation:
         with record_dispatch() as record:
             result = x()
             evaluate(*[a for a in (result if isinstance(result, tuple) else (result,))])
-        return explanation.explain_records(record.events)
+        return explanation.explain_records(record.events, small=record.direct)
     raise TypeError(
         f"explain: wanted a dispatcharr array or a function without arguments, got "
         f"{type(x).__name__}; wrap data with asarray, or code with a lambda"
