@@ -55,7 +55,7 @@ _ADDED = (
     "use_backend",
 )
 
-__all__ = sorted({*_numpy.__all__, *_ADDED})  # noqa: PLE0605 - derived from NumPy's
+__all__ = sorted({*_numpy.__all__, *_ADDED})
 
 for _name, _value in _mirror.PLANNED.items():
     globals()[_name] = _value

@@ -182,6 +182,6 @@ def scoped() -> Mapping[str, Any]:
 
 def set_process(values: Mapping[str, Any], where: str) -> None:
     """Put ``values`` in force for the whole process, below any context."""
-    global _process  # noqa: PLW0603 - the one process-wide setting
+    global _process
     check(values, where)
     _process = replace(_process, **values)

@@ -1,8 +1,11 @@
 """Every exception and warning class of dispatcharr.
 
 Each class also derives from the builtin that a NumPy program would catch for the same mistake,
-so that code written for NumPy keeps its ``except`` clauses.
+so that code written for NumPy keeps its ``except`` clauses. Warnings point at the user's line.
 """
+
+import os
+import sys
 
 __all__ = [
     "BackendUnavailableError",
@@ -12,7 +15,20 @@ __all__ = [
     "OptionError",
     "ProfileWarning",
     "VerificationWarning",
+    "user_level",
 ]
+
+_PACKAGE = os.path.join(os.path.dirname(__file__), "")
+
+
+def user_level() -> int:
+    """Return the ``stacklevel`` at which the first frame outside this package stands."""
+    level = 1
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back  # type: ignore[assignment]
+        level += 1
+    return level
 
 
 class DispatcharrError(Exception):

@@ -9,20 +9,18 @@ an error, an interrupt or a lack of memory leaves inputs and pending arrays as t
 from __future__ import annotations
 
 import random
-import sys
 import threading
 import time
 import warnings
 import weakref
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy
 
 from dispatcharr import _events
 from dispatcharr._config import Options, options
-from dispatcharr._errors import VerificationWarning
+from dispatcharr._errors import VerificationWarning, user_level
 from dispatcharr.backends import registry
 from dispatcharr.backends.base import Backend
 from dispatcharr.expr.nodes import Leaf, Node
@@ -40,7 +38,6 @@ __all__ = ["before_write", "evaluate", "plan_of", "reduce", "route", "settle_ove
 _KINDS = {"divide by zero": 0, "overflow": 1, "underflow": 2, "invalid value": 3}
 #: Held while a graph is walked or its values are filled in, so that walkers see whole nodes.
 _graph_lock = threading.RLock()
-_PACKAGE = str(Path(__file__).parent)
 
 
 class _Run:
@@ -269,16 +266,6 @@ def _warn(modes: tuple[str, ...], errors: frozenset[tuple[str, str]]) -> None:
             warnings.warn(message, RuntimeWarning, stacklevel=user_level())
 
 
-def user_level() -> int:
-    """Return the ``stacklevel`` at which the first frame outside this package stands."""
-    level = 1
-    frame = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-        frame = frame.f_back  # type: ignore[assignment]
-        level += 1
-    return level
-
-
 def _verify(
     region: Region,
     inputs: Sequence[numpy.ndarray],
@@ -292,7 +279,7 @@ def _verify(
     """
     if random.random() >= chosen.verify:
         return None
-    from dispatcharr.plan.reference import disagreement  # noqa: PLC0415 - only when asked
+    from dispatcharr.plan.reference import disagreement
 
     reason = disagreement(region, inputs, outputs)
     if reason is None:

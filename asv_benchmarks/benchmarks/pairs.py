@@ -84,22 +84,30 @@ class Turns:
         """Return the median over the rounds of a contender's time over another's."""
         return median(row[contender] / row[other] for row in self.rounds)
 
-    def regret(self) -> float:
-        """Return the first contender's time over that of the best other one.
+    def regret(self, others: Sequence[int]) -> float:
+        """Return the first contender's time over that of the best of the others.
 
         Which one is best is decided on one half of the rounds and the ratio is taken on the other
         half, both ways. Taking the smaller of two noisy medians, and comparing with that same
         number, would call every choice between equals a mistake by the size of the noise.
         """
         even, odd = self.rounds[::2], self.rounds[1::2]
-        return math.sqrt(_judged(even, odd) * _judged(odd, even))
+        return math.sqrt(_judged(even, odd, others) * _judged(odd, even, others))
+
+    def split(self, count: int) -> list[Turns]:
+        """Return the rounds in ``count`` groups, in the order of time."""
+        ends = [len(self.rounds) * i // count for i in range(count + 1)]
+        return [Turns(self.rounds[a:b]) for a, b in zip(ends, ends[1:], strict=False) if a < b]
 
     def __add__(self, other: Turns) -> Turns:
         return Turns(self.rounds + other.rounds)
 
 
-def _judged(choosing: Sequence[tuple[float, ...]], judging: Sequence[tuple[float, ...]]) -> float:
-    others = range(1, len(choosing[0]))
+def _judged(
+    choosing: Sequence[tuple[float, ...]],
+    judging: Sequence[tuple[float, ...]],
+    others: Sequence[int],
+) -> float:
     best = min(others, key=lambda column: median(row[column] for row in choosing))
     return median(row[0] / row[best] for row in judging)
 
@@ -108,8 +116,10 @@ def take_turns(contenders: Sequence[Contender], pace: Pace) -> Turns:
     """Time the contenders in turn, round by round."""
     guesses = []
     for contender in contenders:
-        contender.seconds(1)
-        guesses.append(max(contender.seconds(1), 1e-8))
+        guess = contender.seconds(1)
+        if guess < _COLD:  # the first time, more than the statement may have been in it
+            guess = contender.seconds(1)
+        guesses.append(max(guess, 1e-8))
     loops = [max(math.ceil(pace.sample / guess), 1) for guess in guesses]
     warm = [guess < _COLD for guess in guesses]
     once = sum(guess * (n + w) for guess, n, w in zip(guesses, loops, warm, strict=True))

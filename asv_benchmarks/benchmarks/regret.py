@@ -1,16 +1,16 @@
-"""The regret of routing: the time of the automatic path over that of the best forced backend.
+"""The regret of routing: the time of the automatic path over that of the best alternative.
 
-The grid is op x size x dtype, one op of each cost class, and some fused expressions. The three
-contenders of a cell (automatic, serial, threads) take turns. Forced runs go by a copy of the profile: what
-they teach the model must not help the automatic path, which learns from its own choices alone, as it does in a
-program. Cells that are not planned at all, and so have nothing to choose, are left out; cells that are planned when
-forced and too small to be planned otherwise count.
+The grid is op x size x dtype, one op of each cost class, and some fused expressions. The four
+contenders of a cell (automatic, forced serial, forced threads, NumPy) take turns. Forced runs go by a copy
+of the profile: what they teach the model must not help the automatic path, which learns from its own choices
+alone, as it does in a program. Cells that are not planned even when forced have nothing to choose and are left out;
+cells that are planned when forced, and too small to be planned otherwise, count.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -26,27 +26,32 @@ from .expressions import EXPRESSIONS
 from .operands import Call, call_of, copied, first_of_each_cost
 from .pairs import Pace, Turns, take_turns
 
-__all__ = ["Cell", "Outcome", "cells", "measure", "quantile", "scopes"]
+__all__ = ["CONTENDERS", "FUSED", "Cell", "Outcome", "cells", "measure", "quantile", "scopes"]
 
 FORCED = ("serial", "threads")
-_FUSED = ("polynomial", "trigonometry", "square_sum", "logistic", "stencil")
+#: Columns of a cell's times.
+CONTENDERS = ("automatic", *FORCED, "NumPy")
+FUSED = ("polynomial", "trigonometry", "square_sum", "logistic", "stencil")
+
+Scopes = Sequence[Callable[[], AbstractContextManager[Any]]]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One kernel to be routed."""
+    """One operation or expression on one dtype and size."""
 
     name: str
     dtype: str
     size: int
 
     def __str__(self) -> str:
-        return f"{self.name} {numpy.dtype(self.dtype).str[1:]} {self.size:.0e}".replace("e+0", "e")
+        power = len(str(self.size)) - 1
+        return f"{self.name} {numpy.dtype(self.dtype).str[1:]} {self.size // 10**power}e{power}"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a cell took (automatic, serial, threads), what was chosen, and the prices of it."""
+    """What a cell took, what was chosen ("direct" is plain NumPy), and the prices compared."""
 
     turns: Turns
     chosen: str
@@ -54,21 +59,31 @@ class Outcome:
 
     @property
     def regret(self) -> float:
-        """The automatic path's time over the best backend's."""
-        return self.turns.regret()
+        """The automatic path's time over the best forced backend's."""
+        return self.turns.regret((1, 2))
+
+    @property
+    def regret_over_all(self) -> float:
+        """The same over the best of the forced backends and plain NumPy."""
+        return self.turns.regret((1, 2, 3))
+
+    def __add__(self, later: Outcome) -> Outcome:
+        return replace(later, turns=self.turns + later.turns)
 
 
-def cells(
-    sizes: Sequence[int], dtypes: Sequence[str], names: Sequence[str] | None = None
-) -> list[Cell]:
-    """Return the cells of a grid; the default is an op of each cost class and fused expressions."""
-    chosen = [*first_of_each_cost(), *_FUSED] if names is None else names
-    return [Cell(n, d, s) for n in chosen for d in dtypes for s in sizes]
+def cells(sizes: Sequence[int], dtypes: Sequence[str], names: Sequence[str]) -> list[Cell]:
+    """Return the cells of a grid."""
+    return [Cell(name, dtype, size) for name in names for dtype in dtypes for size in sizes]
+
+
+def standard_names() -> list[str]:
+    """Return an op of each cost class, and the fused expressions."""
+    return [*first_of_each_cost(), *FUSED]
 
 
 @contextmanager
-def scopes() -> Iterator[list[Callable[[], AbstractContextManager[Any]]]]:
-    """Give the scopes of the three contenders; inside, nothing is learned for the user's profile."""
+def scopes() -> Iterator[Scopes]:
+    """Give the scopes of our contenders; inside, nothing is learned for the user's profile."""
     profile = replace(profiles.current(), path=None)
     taught = replace(profile)
 
@@ -78,26 +93,24 @@ def scopes() -> Iterator[list[Callable[[], AbstractContextManager[Any]]]]:
             yield
 
     with profiles.use(profile):
-        yield [ExitStack, *[partial(forced, name) for name in FORCED]]
+        yield [nullcontext, *[partial(forced, name) for name in FORCED]]
 
 
-def measure(
-    cell: Cell, scope: Sequence[Callable[[], AbstractContextManager[Any]]], pace: Pace
-) -> Outcome | None:
+def measure(cell: Cell, scope: Scopes, pace: Pace) -> Outcome | None:
     """Time a cell, None where there is no choice to make."""
     call = _call(cell)
     if call is None:
         return None
     operands = copied(call.operands)
     with scope[1]():
-        if _heard(call, operands) is None:
+        if _decision(call, operands) is None:
             return None
     waits = call.waits(operands)
     contenders = [
-        call.our_contender(operands, one, waits if one is scope[0] else True) for one in scope
+        call.our_contender(operands, waits or one is not scope[0], one) for one in scope
     ]
-    turns = take_turns(contenders, pace)
-    decision = _heard(call, operands)
+    turns = take_turns([*contenders, call.numpy_contender()], pace)
+    decision = _decision(call, operands)
     if decision is None:
         return Outcome(turns, "direct", ())
     prices = tuple((found.backend, found.seconds) for found in decision.estimates)
@@ -110,11 +123,15 @@ def _call(cell: Cell) -> Call | None:
     if numpy.dtype(cell.dtype).kind != "f":
         return None
     expression = EXPRESSIONS[cell.name]
-    function = partial(expression.compute, dispatcharr)
-    return Call(cell.name, expression.make(cell.size, cell.dtype), function, function)
+    return Call(
+        cell.name,
+        expression.make(cell.size, cell.dtype),
+        partial(expression.compute, numpy),
+        partial(expression.compute, dispatcharr),
+    )
 
 
-def _heard(call: Call, operands: tuple[Any, ...]) -> Any:
+def _decision(call: Call, operands: tuple[Any, ...]) -> Any:
     """Run the call and return the decision of its last kernel, None where none ran."""
     records: list[Any] = []
     with _events.listening(records.append):
@@ -129,28 +146,35 @@ def quantile(figures: Sequence[float], share: float) -> float:
 
 
 class Regret:
-    """Median and 95th percentile over a small grid; ``benchmarks/figures.py`` has the large one."""
+    """Median and tail over a small grid; ``benchmarks/figures.py`` measures the large one."""
 
-    def setup_cache(self) -> list[float]:
-        if registry.available()["threads"] is not None:
-            return []
-        names = ["add", "divide", "sqrt", "exp", "sin", "less", "sum", "polynomial", "square_sum"]
-        grid = cells((10_000, 100_000, 1_000_000), ("float64", "float32"), names)
-        with scopes() as scope:
-            found = [measure(cell, scope, Pace(budget=0.08)) for cell in grid]
-        return [outcome.regret for outcome in found if outcome is not None]
+    unit = "x best"
 
-    def setup(self, regrets: list[float]) -> None:
-        if not regrets:
+    def setup_cache(self) -> dict[str, list[float]]:
+        found: list[Outcome] = []
+        if registry.available().get("threads", "") is None:
+            names = ["add", "divide", "sqrt", "exp", "sin", "less", "sum", *FUSED[:3]]
+            with scopes() as scope:
+                for cell in cells((30_000, 300_000, 2_000_000), ("float64", "float32"), names):
+                    outcome = measure(cell, scope, Pace(budget=0.08))
+                    found += [outcome] if outcome is not None else []
+        return {
+            "forced": [outcome.regret for outcome in found],
+            "all": [outcome.regret_over_all for outcome in found],
+        }
+
+    def setup(self, regrets: dict[str, list[float]]) -> None:
+        if not regrets["forced"]:
             raise NotImplementedError("there is one thread only, and so no choice")
 
-    def track_median(self, regrets: list[float]) -> float:
-        return quantile(regrets, 0.5)
+    def track_median(self, regrets: dict[str, list[float]]) -> float:
+        return quantile(regrets["forced"], 0.5)
 
-    def track_95th_percentile(self, regrets: list[float]) -> float:
-        return quantile(regrets, 0.95)
+    def track_95th_percentile(self, regrets: dict[str, list[float]]) -> float:
+        return quantile(regrets["forced"], 0.95)
 
-    def track_worst(self, regrets: list[float]) -> float:
-        return max(regrets)
+    def track_median_with_numpy(self, regrets: dict[str, list[float]]) -> float:
+        return quantile(regrets["all"], 0.5)
 
-    unit = "x best backend"
+    def track_95th_percentile_with_numpy(self, regrets: dict[str, list[float]]) -> float:
+        return quantile(regrets["all"], 0.95)

@@ -34,7 +34,7 @@ def register(made: Backend) -> None:
     made : Backend
         An object with the members of :class:`dispatcharr.backends.base.Backend`.
     """
-    global _candidates  # noqa: PLW0603
+    global _candidates
     if not isinstance(made, Backend):
         missing = [m for m in ("name", "place", "available", "supports", "rates", "run")
                    if not hasattr(made, m)]  # fmt: skip
@@ -47,7 +47,7 @@ def register(made: Backend) -> None:
 
 
 def _backends() -> dict[str, Backend]:
-    global _found  # noqa: PLW0603
+    global _found
     if _found is None:
         with _lock:
             if _found is None:
@@ -65,7 +65,7 @@ def _own() -> dict[str, Backend]:
 
 
 def _third_party() -> dict[str, Backend]:
-    from importlib.metadata import entry_points  # noqa: PLC0415 - 10 ms, and only needed here
+    from importlib.metadata import entry_points
 
     found = {}
     for point in entry_points(group=ENTRY_POINT_GROUP):
@@ -86,7 +86,7 @@ def available() -> Mapping[str, str | None]:
 
 def candidates() -> list[Backend]:
     """Return the backends that take part in automatic routing here."""
-    global _candidates  # noqa: PLW0603
+    global _candidates
     if _candidates is None:
         _candidates = [
             one

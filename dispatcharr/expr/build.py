@@ -173,6 +173,8 @@ def build(
         _constant(value, resolved[i]) if operand is None else operand
         for i, (value, (operand, _, _)) in enumerate(zip(values, prepared, strict=True))
     )
+    if row.refuses is not None and row.refuses(operands):
+        raise Declined("NumPy may refuse its values")
     shape = _broadcast([s for _, _, s in prepared])
     order = memory_order(operands, shape)
     return Node(row, operands, shape, resolved[row.nin], order, error_modes(row, resolved))

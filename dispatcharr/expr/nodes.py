@@ -7,7 +7,7 @@ known. It hashes by identity, is never edited, and its ``repr`` does not walk: g
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, final
 
 import numpy
 
@@ -17,6 +17,7 @@ from dispatcharr.storage.readers import Reader
 __all__ = ["Leaf", "Node", "Operand"]
 
 
+@final
 class Leaf:
     """A concrete array as an operand. ``root`` is the array that owns its memory."""
 
@@ -26,7 +27,13 @@ class Leaf:
         self.host = host
         self.root = root
 
+    @property
+    def dtype(self) -> numpy.dtype[Any]:
+        """Data type of the elements."""
+        return self.host.dtype
 
+
+@final
 class Node:
     """One deferred operation.
 
@@ -58,6 +65,8 @@ class Node:
         "shape", "size", "value",
     )  # fmt: skip
 
+    count: int
+    leaves: tuple[Leaf, ...]
     owner: Reader | None
     value: numpy.ndarray | None
 
@@ -84,7 +93,8 @@ class Node:
         for extent in shape:
             size *= extent
         self.size = size
-        count, leaves = 1, {}
+        count = 1
+        leaves: dict[int, Leaf] = {}
         for operand in operands:
             if type(operand) is Node:
                 if operand.value is None:

@@ -35,11 +35,9 @@ def empty_in_order(
     """Return an uninitialised array of ``shape`` laid out in ``order``."""
     if order is None:
         return numpy.empty(shape, dtype)
-    laid_out = numpy.empty(tuple(shape[axis] for axis in order), dtype)
-    inverse = [0] * len(order)
-    for place, axis in enumerate(order):
-        inverse[axis] = place
-    return laid_out.transpose(inverse)
+    # Not a transposed view: results own their memory, and programs ask `flags.owndata` and `base`.
+    strides = strides_in_order(shape, dtype.itemsize, order)
+    return numpy.ndarray(shape, dtype, strides=strides)
 
 
 def _strides(operand: Operand, shape: tuple[int, ...]) -> tuple[int, ...] | None:

@@ -783,6 +783,17 @@ forward_reduce(PyObject *self, PyObject *ignored)
     return PyObject_GetAttrString(self, "__qualname__");
 }
 
+static PyObject *
+forward_repr(PyObject *self)
+{
+    PyObject *module = PyObject_GetAttrString(self, "__module__");
+    PyObject *name = PyObject_GetAttrString(self, "__qualname__");
+    PyObject *made = module && name ? PyUnicode_FromFormat("<function %U.%U>", module, name) : NULL;
+    Py_XDECREF(module);
+    Py_XDECREF(name);
+    return made;
+}
+
 static PyMethodDef forward_methods[] = {
     {"__reduce__", forward_reduce, METH_NOARGS, NULL},
     {NULL},
@@ -811,6 +822,7 @@ static PyTypeObject ForwardType = {
     .tp_call = PyVectorcall_Call,
     .tp_members = forward_members,
     .tp_methods = forward_methods,
+    .tp_repr = forward_repr,
     .tp_getset = forward_getset,
     .tp_descr_get = forward_bind,
     .tp_init = forward_init,

@@ -209,6 +209,7 @@ class _PyFunction:
 class _PyForward:
     """A function or method that NumPy runs; in Python the fast path always hands on."""
 
+    __qualname__: str
     _function: Any
     _slow: Any
 
@@ -224,6 +225,9 @@ class _PyForward:
 
     def __reduce__(self) -> Any:
         return self.__qualname__
+
+    def __repr__(self) -> str:
+        return f"<function {self.__module__}.{self.__qualname__}>"
 
 
 def _py_holds_cell(value: Any) -> bool:

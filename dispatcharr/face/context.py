@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ContextDecorator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dispatcharr import _events, engine
 from dispatcharr._config import leave, options, override, set_process
@@ -25,6 +25,7 @@ __all__ = [
     "use_backend",
 ]  # fmt: skip
 
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 _process_closed = False
 
 
@@ -36,7 +37,7 @@ def _closes_fast_path() -> bool:
 
 def follow_process_options() -> None:
     """Open or close the fast path as the process's options ask."""
-    global _process_closed  # noqa: PLW0603
+    global _process_closed
     if options().backend != "auto":
         registry.backend(options().backend)
     wanted = _closes_fast_path()
@@ -120,7 +121,7 @@ def set_backend(name: str) -> None:
     follow_process_options()
 
 
-class dispatch_options(_Override):  # noqa: N801 - named as a function, used as one
+class dispatch_options(_Override):
     """Set options, or set them for a ``with`` block.
 
     Called as a statement it holds from then on in the current thread or async task; as a context
@@ -154,14 +155,14 @@ class dispatch_options(_Override):  # noqa: N801 - named as a function, used as 
             super().__enter__()
         return self
 
-    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def __call__(self, function: _Function) -> _Function:
         if self._standing:
             self._standing = False
             self.__exit__()
         return super().__call__(function)
 
 
-class record_dispatch:  # noqa: N801 - named as a function, used as one
+class record_dispatch:
     """Collect a record of every kernel and fallback inside a ``with`` block.
 
     Returns
@@ -179,7 +180,7 @@ class record_dispatch:  # noqa: N801 - named as a function, used as one
     """
 
     def __enter__(self) -> Recorder:
-        from dispatcharr.explain.recorder import Recorder  # noqa: PLC0415 - only when asked
+        from dispatcharr.explain.recorder import Recorder
 
         self._recorder = Recorder()
         self._listening = _events.listening(self._recorder)
@@ -236,7 +237,7 @@ def explain(x: Any) -> Explanation:
     >>> import dispatcharr as np
     >>> text = str(np.explain(np.linspace(0.0, 1.0, 2_000_000) * 2))
     """
-    from dispatcharr.explain import explanation  # noqa: PLC0415 - only when asked
+    from dispatcharr.explain import explanation
 
     if is_array(x):
         value = x._value
@@ -275,9 +276,15 @@ def calibrate(
     -------
     Profile
         The profile now in force.
+
+    Examples
+    --------
+    >>> import dispatcharr as np
+    >>> np.calibrate(quick=True).source
+    'calibrated'
     """
-    from dispatcharr.route import profile as profiles  # noqa: PLC0415
-    from dispatcharr.route.calibrate import calibrate as measure  # noqa: PLC0415
+    from dispatcharr.route import profile as profiles
+    from dispatcharr.route.calibrate import calibrate as measure
 
     made = measure(quick=quick, progress=progress)
     profiles.save(made)

@@ -120,10 +120,11 @@ def _filled(shape: Any, value: Any, dtype: Any) -> Any:
         return None
     try:
         wanted = numpy.dtype(dtype) if dtype is not None else numpy.asarray(value).dtype
-        constant = numpy.asarray(value, dtype=wanted)[()]
-    except (TypeError, ValueError, OverflowError):
-        return None  # NumPy words the error
-    if not is_planned(wanted):
+        with numpy.errstate(all="raise"):
+            constant = numpy.asarray(value, dtype=wanted)[()]
+    except (TypeError, ValueError, OverflowError, FloatingPointError):
+        return None  # NumPy words the error or warning
+    if not is_planned(wanted) or (wanted.kind == "b" and value not in (0, 1)):
         return None
     return _generated("full", (constant,), extents, wanted)
 

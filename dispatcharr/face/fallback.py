@@ -19,7 +19,7 @@ import numpy
 
 from dispatcharr import _events, engine
 from dispatcharr._config import options
-from dispatcharr._errors import FallbackError, FallbackWarning
+from dispatcharr._errors import FallbackError, FallbackWarning, user_level
 from dispatcharr.expr.build import SNAPSHOT_BYTES
 from dispatcharr.face import _fastpath
 from dispatcharr.face.array import array_class, unwrap
@@ -39,7 +39,7 @@ def _report(name: str, reason: str) -> None:
     if level == "log":
         _log.info(message)
     elif level == "warn":
-        warnings.warn(message, FallbackWarning, stacklevel=engine.user_level())
+        warnings.warn(message, FallbackWarning, stacklevel=user_level())
     else:
         raise FallbackError(
             f"{message}; on_fallback='raise' is in force, use another level to let it run"
@@ -227,7 +227,9 @@ def finish(result: Any) -> Any:
     return wrap_result(result, {}, set(), "finish")
 
 
-def forward(name: str, function: Callable[..., Any], slow: Callable[..., Any]) -> Any:
+def forward(
+    name: str, function: Callable[..., Any], slow: Callable[..., Any], home: str = "dispatcharr"
+) -> Callable[..., Any]:
     """Return a callable that is ``function`` on small arrays and ``slow`` on the rest.
 
     Parameters
@@ -238,12 +240,16 @@ def forward(name: str, function: Callable[..., Any], slow: Callable[..., Any]) -
         NumPy's own.
     slow : callable
         Takes the arguments as they come.
+    home : str
+        Module, or class of the package, that it is an attribute of; pickles name it.
     """
-    made = _fastpath.Forward(function, slow, finish)
-    made.__name__ = made.__qualname__ = name
+    made: Callable[..., Any] = _fastpath.Forward(function, slow, finish)
+    made.__name__ = name
     made.__doc__ = getattr(function, "__doc__", None)
-    made.__module__ = "dispatcharr"
-    made.__wrapped__ = function
+    is_method = home == "ndarray"
+    made.__qualname__ = f"{home}.{name}" if is_method else name
+    made.__module__ = "dispatcharr" if is_method else home
+    made.__wrapped__ = function  # type: ignore[attr-defined]
     return made
 
 
@@ -253,11 +259,11 @@ def _wrap_special(result: Any) -> Any:
         mark_foreign(result)
         return result
     if type(result).__name__ == "Generator" and type(result).__module__.startswith("numpy.random"):
-        from dispatcharr.face.random import Generator  # noqa: PLC0415
+        from dispatcharr.face.random import Generator
 
         return Generator(result.bit_generator)
     if type(result).__name__ == "NpzFile":
-        from dispatcharr.face.special import open_archive  # noqa: PLC0415
+        from dispatcharr.face.special import open_archive
 
         return open_archive(result)
     return result

@@ -33,6 +33,7 @@ class UFunc(_fastpath.Function):  # type: ignore[misc]
 
         super().__init__(row.ufunc, slow, row.nin, row.nout, limits.function_slot(row))
         self.__name__ = row.name
+        self.__module__ = "dispatcharr"
         self.__doc__ = row.ufunc.__doc__ if row.ufunc is not None else None
 
     @property
@@ -122,7 +123,7 @@ def write_into(row: Elementwise, args: tuple[Any, ...], target: numpy.ndarray) -
     return store_into(node, target)
 
 
-def store_into(node: Node, target: numpy.ndarray, casting: str = "same_kind") -> bool:
+def store_into(node: Node, target: numpy.ndarray, casting: Any = "same_kind") -> bool:
     """Run ``node`` into ``target``, through a temporary where it reads what it would overwrite."""
     if node.shape != target.shape or not numpy.can_cast(node.dtype, target.dtype, casting):
         return False
@@ -211,7 +212,7 @@ def astype(array: Any, dtype: Any, order: str, casting: str, subok: bool, copy: 
         except Declined:
             node = None
         if node is not None and node.shape != () and node.size:
-            from dispatcharr.face.waiting import finish  # noqa: PLC0415
+            from dispatcharr.face.waiting import finish
 
             def direct(host: numpy.ndarray) -> numpy.ndarray:
                 return host.astype(wanted, order, casting, subok, copy)  # type: ignore[call-overload,no-any-return]

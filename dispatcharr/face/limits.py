@@ -23,7 +23,9 @@ __all__ = ["function_slot", "limit_of", "load", "prepare"]
 UNREAD = 1 << 14
 
 _operators = {row.operator: row for row in ELEMENTWISE if row.operator is not None}
-_slots = {row.name: _fastpath.FIRST_FUNCTION + i for i, row in enumerate(ELEMENTWISE)}
+_slots: dict[str, int] = {
+    row.name: _fastpath.FIRST_FUNCTION + i for i, row in enumerate(ELEMENTWISE)
+}
 _limits: dict[str, int] = {}
 _loaded = False
 
@@ -50,7 +52,7 @@ def prepare() -> None:
 
 def load() -> None:
     """Read the profile and set the limits that it gives; done by the first larger operation."""
-    global _loaded  # noqa: PLW0603
+    global _loaded
     profile = profiles.current()
     floors: dict[str, int] = {}
     rows: tuple[Row | Reduction, ...] = (*ELEMENTWISE, *REDUCTIONS, *GENERATORS)

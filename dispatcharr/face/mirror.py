@@ -7,6 +7,7 @@ real modules that can be imported by path, made by a finder when they are asked 
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.machinery
 import importlib.util
@@ -18,6 +19,7 @@ from typing import Any
 import numpy
 
 from dispatcharr.face import creation, fallback, functions, reductions
+from dispatcharr.face.array import is_array, unwrap
 from dispatcharr.face.special import Indexer, vectorize
 
 __all__ = ["Mirror", "install", "mirrored"]
@@ -38,9 +40,10 @@ _AS_THEY_ARE = {
     "get_printoptions", "info", "isdtype", "issubdtype", "promote_types", "printoptions",
     "setbufsize", "seterr", "seterrcall", "set_printoptions", "show_config", "show_runtime",
     "test", "typename", "can_cast", "finfo", "iinfo", "min_scalar_type", "result_type",
-    "common_type", "mintypecode", "iterable",
+    "common_type", "mintypecode", "iterable", "shape", "ndim", "size", "iscomplexobj", "isrealobj",
 }  # fmt: skip
-_UNWRAPPED = {"can_cast", "min_scalar_type", "result_type", "common_type", "iterable"}
+_UNWRAPPED = {"min_scalar_type", "iterable"}
+_OF_DTYPES = {"can_cast", "result_type"}
 _INDEXERS = {"r_", "c_", "mgrid", "ogrid"}
 
 
@@ -56,20 +59,51 @@ def mirrored(name: str, value: Any, path: str) -> Any:
     if isinstance(value, type):
         return _type(name, value)
     if isinstance(value, numpy.ufunc):
-        return PLANNED.get(name) if PLANNED.get(name) == value else _wrapped(name, value)
+        return PLANNED.get(name) if PLANNED.get(name) == value else _wrapped(name, value, path)
     is_alias = type(value).__module__ in ("types", "typing")  # NDArray and its like
     if callable(value) and hasattr(value, "__name__") and not is_alias:
-        if name in _AS_THEY_ARE:
-            return _on_numpys(value) if name in _UNWRAPPED else value
-        return _wrapped(name, value)
+        return _as_it_is(name, value) if name in _AS_THEY_ARE else _wrapped(name, value, path)
     return value
+
+
+def _as_it_is(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``function`` for arguments that are not to be evaluated, one wherever it is named."""
+    # Behind __array_function__, which would ask for values.
+    plain = getattr(function, "_implementation", function)
+    convert: Callable[[tuple[Any, ...]], Any] = tuple
+    if name in _UNWRAPPED:
+        convert = unwrap
+    elif name in _OF_DTYPES:
+        convert = _dtypes
+    elif plain is function:
+        return function
+    found: Callable[..., Any] | None = _by_function.get(function)
+    if found is not None:
+        return found
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return plain(*convert(args), **kwargs)
+
+    call.__module__ = _ROOT
+    call.__qualname__ = name
+    _by_function[function] = call
+    return call
+
+
+def _dtypes(args: tuple[Any, ...]) -> list[Any]:
+    return [value.dtype if is_array(value) else value for value in args]
 
 
 def _type(name: str, value: type) -> Any:
     if value is numpy.ndarray:
-        from dispatcharr.face.ndarray import ndarray  # noqa: PLC0415 - it is built on this station
+        from dispatcharr.face.ndarray import ndarray
 
         return ndarray
+    if name in ("Generator", "RandomState") and value.__module__.startswith("numpy.random"):
+        from dispatcharr.face import random
+
+        return getattr(random, name)
     return vectorize if value is numpy.vectorize else value
 
 
@@ -80,18 +114,7 @@ def _module(value: types.ModuleType) -> Any:
     return value
 
 
-def _on_numpys(function: Callable[..., Any]) -> Callable[..., Any]:
-    from dispatcharr.face.array import unwrap  # noqa: PLC0415
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return function(*unwrap(args), **unwrap(kwargs))
-
-    call.__name__ = function.__name__
-    call.__doc__ = function.__doc__
-    return call
-
-
-def _wrapped(name: str, function: Callable[..., Any]) -> Any:
+def _wrapped(name: str, function: Callable[..., Any], path: str) -> Any:
     """Return the wrapper of a NumPy function, one per function wherever it is named."""
     try:
         found = _by_function.get(function)
@@ -103,10 +126,14 @@ def _wrapped(name: str, function: Callable[..., Any]) -> Any:
         if getattr(numpy, planned, None) is function:
             return ours
 
+    own_name = getattr(function, "__name__", name)
+    if getattr(sys.modules.get(path), own_name, None) is function:
+        name = own_name  # and not that of an alias
+
     def slow(*args: Any, **kwargs: Any) -> Any:
         return fallback.call(name, function, args, kwargs)
 
-    call = fallback.forward(name, function, slow)
+    call = fallback.forward(name, function, slow, _ROOT + path.removeprefix("numpy"))
     try:
         _by_function[function] = call
     except TypeError:
@@ -122,10 +149,10 @@ class Mirror(types.ModuleType):
         self.__dict__["_path"] = "numpy" + name[len(_ROOT) :]
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") and name not in ("__all__", "__doc__"):
-            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         original = sys.modules.get(self._path) or importlib.import_module(self._path)
         try:
+            if name.startswith("__") and name not in ("__all__", *getattr(original, "__all__", ())):
+                raise AttributeError(name)
             value = getattr(original, name)
         except AttributeError:
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}") from None
@@ -156,7 +183,8 @@ class _Finder:
         is_package = hasattr(found, "__path__") or bool(
             getattr(found, "submodule_search_locations", None)
         )
-        return importlib.machinery.ModuleSpec(fullname, self, is_package=is_package)
+        loader: Any = self  # in all but its base class
+        return importlib.machinery.ModuleSpec(fullname, loader, is_package=is_package)
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
         return Mirror(spec.name, f"dispatcharr's mirror of numpy{spec.name[len(_ROOT):]}.")

@@ -8,6 +8,7 @@ Every way out of waiting goes through :func:`dispatcharr.face.array.concrete`.
 from __future__ import annotations
 
 import operator
+import weakref
 from collections.abc import Callable, Iterator
 from sys import getrefcount
 from typing import Any
@@ -29,7 +30,7 @@ __all__ = ["ndarray"]
 _FORMAT = 4
 
 
-class ndarray(_fastpath.Cell, metaclass=ArrayMeta):  # type: ignore[misc]  # noqa: N801
+class ndarray(_fastpath.Cell, metaclass=ArrayMeta):  # type: ignore[misc]
     """An array that is computed where it is fastest.
 
     Parameters and behaviour are those of :class:`numpy.ndarray`. Values of large results may be
@@ -70,7 +71,8 @@ class ndarray(_fastpath.Cell, metaclass=ArrayMeta):  # type: ignore[misc]  # noq
 
     @dtype.setter
     def dtype(self, dtype: Any) -> None:
-        self._value = concrete(self).view(dtype)
+        held: Any = self  # the attribute is the base class's
+        held._value = concrete(self).view(dtype)
 
     @property
     def ndim(self) -> int:
@@ -102,7 +104,8 @@ class ndarray(_fastpath.Cell, metaclass=ArrayMeta):  # type: ignore[misc]  # noq
 
     @strides.setter
     def strides(self, strides: Any) -> None:
-        self._value = numpy.lib.stride_tricks.as_strided(concrete(self), strides=strides)
+        held: Any = self
+        held._value = numpy.lib.stride_tricks.as_strided(concrete(self), strides=strides)
 
     @property
     def device(self) -> str:
@@ -112,12 +115,12 @@ class ndarray(_fastpath.Cell, metaclass=ArrayMeta):  # type: ignore[misc]  # noq
     # --- views and parts ------------------------------------------------------------------------
 
     @property
-    def T(self) -> Any:  # noqa: N802
+    def T(self) -> Any:
         """The transposed view."""
         return _fastpath.wrap(concrete(self).T)
 
     @property
-    def mT(self) -> Any:  # noqa: N802
+    def mT(self) -> Any:
         """The view with the last two axes exchanged."""
         return _fastpath.wrap(concrete(self).mT)
 
@@ -147,7 +150,8 @@ class ndarray(_fastpath.Cell, metaclass=ArrayMeta):  # type: ignore[misc]  # noq
 
     @flat.setter
     def flat(self, value: Any) -> None:
-        self._writable().flat = unwrap(value)
+        host: Any = self._writable()
+        host.flat = unwrap(value)
 
     @property
     def flags(self) -> Any:
@@ -217,7 +221,7 @@ class ndarray(_fastpath.Cell, metaclass=ArrayMeta):  # type: ignore[misc]  # noq
     def __array_interface__(self) -> dict[str, Any]:
         return protocols.array_interface(self)
 
-    def _lent(self, flags: int) -> numpy.ndarray:
+    def _lent(self, flags: int) -> Any:
         if flags & _FORMAT and self.dtype.kind == "V":
             # The buffer protocol's format cannot name every such dtype, and NumPy believes it.
             raise BufferError("__buffer__: use __array_interface__ for structured and void arrays")
@@ -239,7 +243,8 @@ class ndarray(_fastpath.Cell, metaclass=ArrayMeta):  # type: ignore[misc]  # noq
 
     def to_device(self, device: str, /, *, stream: Any = None) -> Any:
         """Return the array on ``device``: itself on ``"cpu"``, else an error as NumPy's."""
-        concrete(self).to_device(device, stream=stream)
+        host: Any = concrete(self)
+        host.to_device(device, stream=stream)
         return self
 
     def __bool__(self) -> bool:
@@ -261,7 +266,8 @@ class ndarray(_fastpath.Cell, metaclass=ArrayMeta):  # type: ignore[misc]  # noq
         return concrete(self).tobytes()
 
     def __contains__(self, item: object) -> bool:
-        return bool((self == item).any())
+        equal: Any = self == item
+        return bool(equal.any())
 
     def __iter__(self) -> Iterator[Any]:
         host = concrete(self)
@@ -316,7 +322,7 @@ class ndarray(_fastpath.Cell, metaclass=ArrayMeta):  # type: ignore[misc]  # noq
 
     def __imatmul__(self, other: Any) -> Any:
         host = self._writable()
-        result = operator.imatmul(host, unwrap(other))
+        result = _imatmul(host, unwrap(other))
         return self if result is host else _fastpath.wrap(result)
 
     def __divmod__(self, other: Any) -> Any:
@@ -343,7 +349,12 @@ class ndarray(_fastpath.Cell, metaclass=ArrayMeta):  # type: ignore[misc]  # noq
         if kwargs.pop("refcheck", True) and temporary.is_shared(getrefcount(host)):
             # Somebody views the memory: NumPy words the error.
             host.resize(*args, refcheck=True)
+        if host.base is None and weakref.getweakrefcount(host):
+            # NumPy refuses, but these references are those of our own tables.
+            host = host.copy(order="K")
         host.resize(*args, refcheck=False, **kwargs)
+        held: Any = self
+        held._value = host
 
 
 def _astype(
@@ -379,6 +390,7 @@ def _opaque(name: str, operate: Callable[..., Any]) -> Any:
 
 
 _MATMUL = _opaque("matmul", operator.matmul)
+_imatmul: Callable[..., Any] = operator.imatmul
 _DIVMOD = _opaque("divmod", divmod)
 
 #: Methods that write to their array.
@@ -402,13 +414,13 @@ def _method(name: str) -> Callable[..., Any]:
         result = numpys(host)
         return self if result is host else _fastpath.wrap(result)
 
-    return fallback.forward(name, numpys, method)  # type: ignore[no-any-return]
+    return fallback.forward(name, numpys, method, "ndarray")
 
 
 def _complete() -> None:
     """Add what ``numpy.ndarray`` has and the class above does not: reductions, then the rest."""
-    setattr(ndarray, "astype", fallback.forward("astype", numpy.ndarray.astype, _astype))
-    setattr(ndarray, "clip", fallback.forward("clip", numpy.ndarray.clip, _clip))
+    setattr(ndarray, "astype", fallback.forward("astype", numpy.ndarray.astype, _astype, "ndarray"))
+    setattr(ndarray, "clip", fallback.forward("clip", numpy.ndarray.clip, _clip, "ndarray"))
     for row in REDUCTIONS:
         if row.method:
             setattr(ndarray, row.name, reductions.method(row))

@@ -58,7 +58,7 @@ def _power_row(row: Elementwise, left: Any, right: Any) -> tuple[Elementwise, tu
     if row.name == "power" and type(right) in (int, float) and is_array(left):
         kind = operand(left).dtype.kind
         special = _POWERS.get(right)
-        if special is not None and (kind in "fc" or (special == "square" and kind in "iu")):
+        if special is not None and (kind in "fc" or (type(right) is int and right == 2 and kind in "biu")):
             return BY_NAME[special], (left,)
     return row, (left, right)
 

@@ -50,6 +50,8 @@ def array_interface(array: Any) -> dict[str, Any]:
     host = concrete(array)
     if any_pending():
         engine.before_write(host)
+    if host.dtype.kind not in "biufcSUVMmO":
+        raise AttributeError(f"__array_interface__: it cannot name the dtype {host.dtype}")
     interface = dict(host.__array_interface__)
     if interface["strides"] is None:
         interface["strides"] = host.strides
@@ -117,7 +119,7 @@ class _Namespace:
         self.__name__ = "dispatcharr.array_api"
 
     def __getattr__(self, name: str) -> Any:
-        import dispatcharr  # noqa: PLC0415 - the namespace is the package itself
+        import dispatcharr
 
         found = getattr(dispatcharr, name)
         if not callable(found) or isinstance(found, type):
@@ -128,7 +130,7 @@ class _Namespace:
         return made
 
     def __dir__(self) -> list[str]:
-        import dispatcharr  # noqa: PLC0415
+        import dispatcharr
 
         return dir(dispatcharr)
 
@@ -153,5 +155,6 @@ _namespace = _Namespace()
 
 def array_namespace(self: Any, *, api_version: str | None = None) -> Any:
     """The array API's namespace of this array."""
-    numpy.empty(0).__array_namespace__(api_version=api_version)
+    plain: Any = numpy.empty(0)
+    plain.__array_namespace__(api_version=api_version)  # NumPy's own error for what it lacks
     return _namespace

@@ -43,7 +43,7 @@ def numpy_redirected(own: Callable[[str], bool]) -> Iterator[None]:
 
     Examples
     --------
-    >>> with numpy_redirected(lambda file: file.startswith("/home/me/project/")):
+    >>> with numpy_redirected(lambda file: file.startswith("/home/me/project/")):  # doctest: +SKIP
     ...     import project.simulation
     """
     redirection = _Redirection(builtins.__import__, own)

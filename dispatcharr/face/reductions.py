@@ -100,9 +100,9 @@ def _planned_arguments(
     if asked.pop("out", None) is not None:
         return None
     if args:
+        if "axis" in asked:
+            return None
         asked["axis"] = args[0]
-    if asked.get("dtype", 0) is None:
-        del asked["dtype"]
     if "ddof" in asked and "ddof" not in row.params:
         return None
     return asked
@@ -120,7 +120,7 @@ def _plan_and_run(
     for axis in axes:
         count *= value.shape[axis]
     ddof = asked.get("ddof", 0)
-    if ddof and not (isinstance(ddof, (int, float)) and count > ddof):
+    if not isinstance(ddof, (int, float)) or (ddof and count <= ddof):
         raise Declined("no degrees of freedom are left")
     if row.ordered and len(axes) != len(value.shape):
         raise Declined("an arg-reduction along one axis is NumPy's")
@@ -136,20 +136,27 @@ def _plan_and_run(
     )  # fmt: skip
     if type(value) is numpy.ndarray:
         value = _whole(value)
-    kept = tuple(1 if axis in axes else extent for axis, extent in enumerate(value.shape))
-    order = None if row.ordered else order_of(value)
-    out = empty_in_order(kept, dtype, order)
-    flat = (out if order is None else out.transpose(order)).reshape(-1)
-    record = engine.reduce(value, request, errors, flat, keep)
-    if asked.get("keepdims"):
-        shaped = out
-    else:
-        shaped = out[tuple([0 if axis in axes else slice(None) for axis in range(out.ndim)])]
-    if shaped.ndim == 0:
-        return shaped[()]
-    result = _fastpath.wrap(shaped)
+    out = _result(value, axes, bool(asked.get("keepdims")), dtype)
+    record = engine.reduce(value, request, errors, out.ravel(order="K"), keep)
+    if out.ndim == 0:
+        return out[()]
+    result = _fastpath.wrap(out)
     result._origin = record
     return result
+
+
+def _result(
+    value: Any, axes: tuple[int, ...], keepdims: bool, dtype: numpy.dtype[Any]
+) -> numpy.ndarray:
+    """Return memory for the result whose axes are in the order of those of ``value``."""
+    axis_order = order_of(value)
+    if keepdims:
+        shape = tuple(1 if axis in axes else extent for axis, extent in enumerate(value.shape))
+        return empty_in_order(shape, dtype, axis_order)
+    kept = [axis for axis in range(len(value.shape)) if axis not in axes]
+    if axis_order is not None:
+        axis_order = tuple([kept.index(axis) for axis in axis_order if axis not in axes])
+    return empty_in_order(tuple([value.shape[axis] for axis in kept]), dtype, axis_order)
 
 
 def _whole(host: numpy.ndarray) -> numpy.ndarray:
@@ -163,18 +170,19 @@ def _checked(
 ) -> tuple[numpy.dtype[Any], tuple[int, ...]]:
     """Have NumPy check the arguments on a stand-in; return the result's dtype and the axes."""
     axis = asked.get("axis")
-    if isinstance(axis, list):
-        axis = tuple(axis)
     ndim = len(value.shape)
     # What is equal may differ for NumPy: 1 and 1.0 as axes, dtypes of two names for one size.
     kinds = tuple(map(type, axis)) if isinstance(axis, tuple) else type(axis)
     wanted = asked.get("dtype")
-    key = (row.name, value.dtype.char, ndim, axis, kinds, wanted, getattr(wanted, "char", None),
-           bool(asked.get("keepdims")))  # fmt: skip
+    key = (row.name, value.dtype.char, ndim, axis, kinds, "dtype" in asked, wanted,
+           getattr(wanted, "char", None), bool(asked.get("keepdims")))  # fmt: skip
     try:
         found = _stand_ins.get(key)
+        keeps = wanted is None or numpy.can_cast(value.dtype, wanted, "same_kind")
     except TypeError:
         raise Declined("its arguments are not planned") from None
+    if not keeps or (wanted is not None and numpy.dtype(wanted).kind not in row.kinds):
+        raise Declined("a reduction in the dtype asked for is not planned")
     if found is None:
         stand_in = numpy.ones((1,) * ndim, value.dtype)
         checked = {name: asked[name] for name in asked if name != "ddof"}
@@ -202,7 +210,7 @@ def _state_dtype(
     """Return the dtype that NumPy accumulates in."""
     if row.cost not in ("reduce_sum", "reduce_prod", "reduce_moments"):
         return None
-    if row.name == "mean" and source.kind in "biu" and "dtype" not in asked:
+    if row.name == "mean" and source.kind in "biu" and asked.get("dtype") is None:
         return numpy.dtype(numpy.float64)
     # NumPy sums halves in float32 within a call; blocks must keep that between them.
     return numpy.dtype(numpy.float32) if result.char == "e" else result
@@ -230,7 +238,7 @@ def method(row: Reduction) -> Callable[..., Any]:
         count = getrefcount(self)
         return reduce(row, numpys, self, is_temporary_self(count), args, kwargs)
 
-    return fallback.forward(row.name, numpys, run)  # type: ignore[no-any-return]
+    return fallback.forward(row.name, numpys, run, "ndarray")
 
 
 FUNCTIONS: dict[str, Any] = {row.name: _function(row) for row in REDUCTIONS}

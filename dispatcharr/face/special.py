@@ -14,7 +14,7 @@ from dispatcharr.face import fallback
 __all__ = ["Indexer", "open_archive", "vectorize"]
 
 
-class vectorize(numpy.vectorize):  # noqa: N801
+class vectorize(numpy.vectorize):
     """:class:`numpy.vectorize` whose results are dispatcharr's arrays."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

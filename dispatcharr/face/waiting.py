@@ -89,7 +89,7 @@ def _machine_share() -> int:
     """Return an eighth of the machine's memory: a larger result is allocated at once."""
     if not _share:
         try:
-            import os  # noqa: PLC0415
+            import os
 
             total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         except (AttributeError, ValueError, OSError):
@@ -131,7 +131,8 @@ def apply(
     if call is not None and is_small(row.name, values, chosen):
         if _events.listened():
             _events.emit(_events.DirectRecord(row.name))
-        return _fastpath.wrap(call(*values))
+        result = call(*values)
+        return tuple(map(_fastpath.wrap, result)) if row.nout > 1 else _fastpath.wrap(result)
     try:
         if row.nout != 1:
             raise Declined("it has several results")

@@ -9,8 +9,8 @@ A :class:`Job` is a prepared region: ``count`` tasks that may run in any order a
 ``finish`` that joins partial reductions. How a reduction is cut depends on its shape alone, so its bits do not
 depend on the threads.
 
-Floating-point errors are collected, not raised: tasks run under NumPy's ``call`` mode, and :attr:`Job.errors`
-says afterwards what NumPy would have warned of.
+Floating-point errors are collected, not raised: tasks run under NumPy's ``log`` mode, and :attr:`Job.errors`
+says afterwards what NumPy would have warned of, in its own words.
 """
 
 from __future__ import annotations
@@ -91,6 +91,23 @@ def _cut_of(region: Region, block_bytes: int, pieces: int) -> _Cut:
     return cut
 
 
+class _Heard:
+    """Keeps what NumPy would have warned of as (kind, operation), in the place of its log."""
+
+    def __init__(self, errors: set[tuple[str, str]]) -> None:
+        self.errors = errors
+        self.place: str | None = None
+
+    def write(self, message: str) -> None:
+        """Take down ``"Warning: overflow encountered in exp"``."""
+        kind, _, name = message.removeprefix("Warning: ").rstrip().partition(" encountered in ")
+        self.errors.add((kind, self.place or name))
+
+    def errstate(self, watch: bool) -> numpy.errstate:
+        """Return the context in which errors are heard, or ignored where nobody asks."""
+        return numpy.errstate(all="log", call=self) if watch else numpy.errstate(all="ignore")
+
+
 class Job:
     """A region bound to its buffers, cut into tasks."""
 
@@ -122,32 +139,23 @@ class Job:
 
     def run(self, task: int) -> None:
         """Run one task."""
-        if not self.watch:
-            with numpy.errstate(all="ignore"):
-                self._task(task, [""])
-            return
-        label = [""]
+        heard = _Heard(self.errors)
+        with heard.errstate(self.watch):
+            self._task(task, heard)
 
-        def seen(kind: str, flag: int) -> None:
-            self.errors.add((kind, label[0]))
-
-        with numpy.errstate(all="call", call=seen):
-            self._task(task, label)
-
-    def _task(self, task: int, label: list[str]) -> None:
+    def _task(self, task: int, heard: _Heard) -> None:
         if self.cut.plain:
-            self._whole(task, label)
+            self._whole(task)
             return
         program = self.region.program
         reducing = self.region.reducing
         temporaries = self._temporaries()
-        states = None if reducing is None else _Fold(reducing)
+        states = None if reducing is None else _Fold(reducing, heard)
         out_of = self.cut.out_of
         for block in self.cut.grid.blocks(task):
             registers: list[Any] = [_cut(view, block) for view in self.views]
             shape = tuple(cut.stop - cut.start for cut in block)
             for instruction in program:
-                label[0] = instruction.row.name
                 register = len(registers)
                 if register in out_of:
                     out = self.out_views[out_of[register]][block]
@@ -156,7 +164,6 @@ class Job:
                 _execute(instruction, registers, out, block)
                 registers.append(out)
             if states is not None and reducing is not None:
-                label[0] = "reduce"
                 source = registers[reducing.register]
                 if source.shape != shape:
                     source = numpy.broadcast_to(source, shape)
@@ -164,9 +171,8 @@ class Job:
         if states is not None:
             self.states[task] = states.total()
 
-    def _whole(self, task: int, label: list[str]) -> None:
+    def _whole(self, task: int) -> None:
         instruction = self.region.program[0]
-        label[0] = instruction.row.name
         for block in self.cut.grid.blocks(task):
             registers = [_cut(view, block) for view in self.views]
             _execute(instruction, registers, self.out_views[0][block], block)
@@ -186,18 +192,14 @@ class Job:
         reducing = self.region.reducing
         if reducing is None:
             return
-        label = ["reduce"]
-
-        def seen(kind: str, flag: int) -> None:
-            self.errors.add((kind, label[0]))
-
-        modes: dict[str, Any] = {"all": "call", "call": seen} if self.watch else {"all": "ignore"}
+        heard = _Heard(self.errors)
         params = dict(reducing.params)
         target = self.target.reshape(reducing.shape)
-        with numpy.errstate(**modes):
+        with heard.errstate(self.watch):
             for stripe, tasks in self.cut.grid.stripes():
+                heard.place = "reduce"
                 state = _tree([self.states[task] for task in tasks], reducing.row.combine)
-                label[0] = reducing.row.name
+                heard.place = "reduce" if len(state) == 1 else None
                 result = reducing.row.finish(state, reducing.count, params)
                 where = tuple(
                     slice(0, 1) if axis in reducing.axes else cut
@@ -305,21 +307,26 @@ def _execute(
 class _Fold:
     """Joins the states of consecutive blocks pairwise, holding a logarithm of them at a time."""
 
-    def __init__(self, reducing: Reducing) -> None:
+    def __init__(self, reducing: Reducing, heard: _Heard) -> None:
         self.reducing = reducing
+        self.heard = heard
         self.pending: list[tuple[int, Any]] = []
 
     def add(self, block: numpy.ndarray) -> None:
         reducing = self.reducing
         state = reducing.row.partial(block, reducing.axes, reducing.state_dtype)
         rank = 0
+        # NumPy has no step of joining: what overflows there overflows in its reduction.
+        self.heard.place = "reduce"
         while self.pending and self.pending[-1][0] == rank:
             state = reducing.row.combine(self.pending.pop()[1], state)
             rank += 1
+        self.heard.place = None
         self.pending.append((rank, state))
 
     def total(self) -> Any:
         combine = self.reducing.row.combine
+        self.heard.place = "reduce"
         state = self.pending.pop()[1]
         while self.pending:
             state = combine(self.pending.pop()[1], state)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy
 
+from dispatcharr._errors import user_level
 from dispatcharr.ops.row import Reduction
 
 __all__ = ["REDUCTIONS", "REDUCTION_BY_NAME"]
@@ -66,12 +67,13 @@ def _nan_prod_partial(block: Array, axes: tuple[int, ...], dtype: Any) -> State:
 
 def _nan_extreme_finish(state: State, count: int, params: dict[str, Any]) -> Array:
     if numpy.isnan(state[0]).any():
-        warnings.warn("All-NaN slice encountered", RuntimeWarning, stacklevel=2)
+        warnings.warn("All-NaN slice encountered", RuntimeWarning, stacklevel=user_level())
     return state[0]
 
 
 def _real_square(x: Array) -> Array:
-    return (x * x.conj()).real if x.dtype.kind == "c" else x * x
+    squared: Array = (x * x.conj()).real if x.dtype.kind == "c" else numpy.square(x)
+    return squared
 
 
 def _moments_partial(block: Array, axes: tuple[int, ...], dtype: Any) -> State:
@@ -98,11 +100,13 @@ def _moments_combine(left: State, right: State) -> State:
 
 
 def _variance(state: State, count: int, params: dict[str, Any]) -> Array:
-    return state[2] / max(count - params.get("ddof", 0), 0)
+    variance: Array = state[2] / max(count - params.get("ddof", 0), 0)
+    return variance
 
 
 def _deviation(state: State, count: int, params: dict[str, Any]) -> Array:
-    return numpy.sqrt(_variance(state, count, params))
+    deviation: Array = numpy.sqrt(_variance(state, count, params))
+    return deviation
 
 
 def _nan_moments_partial(block: Array, axes: tuple[int, ...], dtype: Any) -> State:
@@ -121,13 +125,14 @@ def _nan_variance(state: State, count: int, params: dict[str, Any]) -> Array:
     freedom = n - params.get("ddof", 0)
     if (freedom <= 0).any():
         message = "Degrees of freedom <= 0 for slice."
-        warnings.warn(message, RuntimeWarning, stacklevel=2)
+        warnings.warn(message, RuntimeWarning, stacklevel=user_level())
     with numpy.errstate(divide="ignore", invalid="ignore"):
         return numpy.where(freedom <= 0, numpy.nan, spread / freedom)
 
 
 def _nan_deviation(state: State, count: int, params: dict[str, Any]) -> Array:
-    return numpy.sqrt(_nan_variance(state, count, params))
+    deviation: Array = numpy.sqrt(_nan_variance(state, count, params))
+    return deviation
 
 
 def _nan_mean_partial(block: Array, axes: tuple[int, ...], dtype: Any) -> State:
@@ -139,7 +144,7 @@ def _nan_mean_partial(block: Array, axes: tuple[int, ...], dtype: Any) -> State:
 def _nan_mean(state: State, count: int, params: dict[str, Any]) -> Array:
     total, n = state
     if (n == 0).any():
-        warnings.warn("Mean of empty slice", RuntimeWarning, stacklevel=2)
+        warnings.warn("Mean of empty slice", RuntimeWarning, stacklevel=user_level())
     with numpy.errstate(divide="ignore", invalid="ignore"):
         return numpy.true_divide(total, n)
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, final
 
 import numpy
 
 __all__ = ["Elementwise", "Generator", "Reduction", "Row"]
 
 
+@final
 @dataclass(frozen=True, slots=True, eq=False)
 class Elementwise:
     """An operation on one element of each operand.
@@ -40,6 +41,9 @@ class Elementwise:
         ``result(*dtypes)`` gives the dtype of the result where no ufunc can be asked.
     fill : callable or None
         ``fill(operands, out)`` writes the result where no ufunc can be called.
+    refuses : callable or None
+        ``refuses(operands)`` says whether NumPy may raise an error for values of these operands,
+        which it has to do at once.
     """
 
     name: str
@@ -52,8 +56,10 @@ class Elementwise:
     errors: str = "float"
     result: Callable[..., numpy.dtype[Any]] | None = None
     fill: Callable[[tuple[Any, ...], numpy.ndarray], None] | None = None
+    refuses: Callable[[tuple[Any, ...]], bool] | None = None
 
 
+@final
 @dataclass(frozen=True, slots=True, eq=False)
 class Generator:
     """An operation without operands whose elements follow from their position.

@@ -48,6 +48,13 @@ def _cast_fill(operands: tuple[Any, ...], out: numpy.ndarray) -> None:
     numpy.copyto(out, operands[0], casting="unsafe")
 
 
+def _may_be_negative_power(operands: tuple[Any, ...]) -> bool:
+    base, exponent = operands
+    if base.dtype.kind not in "biu" or exponent.dtype.kind != "i":
+        return False
+    return not (type(exponent) is numpy.ndarray and exponent >= 0)
+
+
 def _clip_dtype(x: Any, low: Any, high: Any) -> numpy.dtype[Any]:
     return numpy.result_type(x, low, high)
 
@@ -60,7 +67,7 @@ ELEMENTWISE: tuple[Elementwise, ...] = (
     _row("divide", "divide", 2, "truediv", errors="any"),
     _row("floor_divide", "int_divide", 2, "floordiv", errors="any"),
     _row("remainder", "int_divide", 2, "mod", errors="any"),
-    _row("power", "power", 2, "pow", errors="any"),
+    _row("power", "power", 2, "pow", errors="any", refuses=_may_be_negative_power),
     _row("float_power", "power", 2, errors="any"),
     _row("fmod", "int_divide", 2, errors="any"),
     _row("maximum", "arith", 2),

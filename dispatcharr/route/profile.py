@@ -103,7 +103,7 @@ _lock = threading.Lock()
 
 
 def _warn_once(message: str) -> None:
-    global _warned  # noqa: PLW0603 - once per process
+    global _warned
     with _lock:
         if _warned:
             return
@@ -117,7 +117,7 @@ def current() -> Profile:
 
 
 def _first() -> Profile:
-    global _current  # noqa: PLW0603 - read once per process
+    global _current
     profile = with_threads(load(), thread_count())
     with _lock:
         if _current is None:  # else another thread was first, and its profile is in use
@@ -140,7 +140,7 @@ def save(profile: Profile, path: str | None = None) -> Profile:
 
     A folder that cannot be written to costs a ProfileWarning and nothing else.
     """
-    global _current  # noqa: PLW0603 - what was just measured holds from now on
+    global _current
     path = profile_path() if path is None else path
     # As a reader of the file will see it, so that this process and the next ones decide alike.
     profile = as_stored(profile, path)

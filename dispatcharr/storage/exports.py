@@ -118,4 +118,5 @@ def lend_bytes(host: numpy.ndarray) -> tuple[memoryview, int]:
         "typestr": "|u1",
         "data": (low, not host.flags.writeable),
     }
-    return memoryview(_hold(interface, root_of(host))), first - low
+    held: Any = _hold(interface, root_of(host))  # a buffer, which NumPy's stubs say from 3.12 on
+    return memoryview(held), first - low

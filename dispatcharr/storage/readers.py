@@ -32,7 +32,7 @@ class Reader(weakref.ref):  # type: ignore[type-arg]
         return super().__new__(cls, array, _gone)
 
     def __init__(self, array: Any, roots: tuple[int, ...]) -> None:
-        super().__init__(array, _gone)
+        super().__init__(array, _gone)  # type: ignore[call-arg]  # typeshed knows its __new__ alone
         self.roots = roots
         self.key = id(self)
         with _lock:
@@ -105,7 +105,7 @@ def pending_arrays() -> list[Any]:
     return [array for array in arrays if array is not None]
 
 
-class reading:  # noqa: N801 - used as a function
+class reading:
     """Hold off writers of other threads while a kernel reads ``roots``; a context manager."""
 
     __slots__ = ("roots",)

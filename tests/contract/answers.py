@@ -50,6 +50,7 @@ class Answer:
     value: Any
     error: Exception | None
     warned: tuple[tuple[str, str], ...]
+    owns: tuple[bool, ...] = ()
 
     def __str__(self) -> str:
         return repr(self.error) if self.error is not None else repr(self.value)
@@ -57,15 +58,22 @@ class Answer:
 
 def ask(function: Callable[..., Any], *args: Any) -> Answer:
     """Call ``function``, look at everything that it returns, and note what happened."""
-    value, error = None, None
+    value, error, owns = None, None, ()
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
         try:
-            value = plain(function(*args))
+            found = function(*args)
+            value, owns = plain(found), owns_memory(found)
         except Exception as raised:
             error = raised
     warned = sorted((w.category.__name__, str(w.message)) for w in heard)
-    return Answer(value, error, tuple(warned))
+    return Answer(value, error, tuple(warned), owns)
+
+
+def owns_memory(value: Any) -> tuple[bool, ...]:
+    """Return, for each array of a result, whether it owns its memory, as programs can ask."""
+    items = value if type(value) is tuple else (value,)
+    return tuple(a.base is None for a in items if isinstance(a, numpy.ndarray | np.ndarray))
 
 
 def plain(value: Any) -> Any:
@@ -107,6 +115,7 @@ def differ(
     exact: bool = True,
     often: bool = True,
     strides: bool = True,
+    owning: bool = True,
     close: Close | None = None,
 ) -> str | None:
     """Return in what ``got`` differs from NumPy's answer, None where they are the same.
@@ -121,6 +130,8 @@ def differ(
         Whether the number of equal warnings counts.
     strides : bool
         Whether memory order counts.
+    owning : bool
+        Whether it matters if arrays own their memory.
     close : callable, optional
         What compares two arrays of values, if neither of the above does.
     """
@@ -132,6 +143,8 @@ def differ(
     warned = [a.warned if often else tuple(dict.fromkeys(a.warned)) for a in (got, wanted)]
     if warned[0] != warned[1]:
         return f"warned {warned[0]} instead of {warned[1]}"
+    if owning and got.owns != wanted.owns:
+        return f"owning memory {got.owns} instead of {wanted.owns}"
     return _differ_in_value(got.value, wanted.value, close, strides)
 
 
@@ -213,5 +226,5 @@ def _same_bits(
 def report(wrong: list[str]) -> None:
     """Fail with the first few of what is wrong, if anything is."""
     if wrong:
-        shown = "\n".join(wrong[:12])
+        shown = "\n".join(wrong[:5])
         pytest.fail(f"{len(wrong)} differ from NumPy:\n{shown}", pytrace=False)

@@ -57,8 +57,8 @@ def test_who_answers(operate: Any, kind: Any, make: Make) -> None:
     def run(left: Any, right: Any) -> Any:
         try:
             return described(operate(left, right))
-        except TypeError:
-            return "TypeError"
+        except (TypeError, ValueError) as error:
+            return type(error)
 
     assert run(make(values), other) == run(values, other)
     assert run(other, make(values)) == run(other, values)
@@ -103,9 +103,9 @@ def test_masked_arrays(make: Make) -> None:
     assert np.ma.array(array, mask=[1, 0, 0]).sum() == 50
 
 
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
 def test_matrices(make: Make) -> None:
-    with pytest.warns(PendingDeprecationWarning):
-        matrix = numpy.matrix([[1.0, 2.0], [3.0, 4.0]])
+    matrix = numpy.matrix([[1.0, 2.0], [3.0, 4.0]])
     array = make([[1.0, 0.0], [0.0, 1.0]])
     for result in (array + matrix, matrix + array, array * matrix, matrix * array, matrix @ array):
         assert type(result) is numpy.matrix
@@ -145,7 +145,6 @@ def test_strings(same: Callable[..., None]) -> None:
     values = numpy.array(["ab", "c"])
     same(np.strings.upper(np.array(values)), numpy.strings.upper(values))
     same(np.char.add(np.array(values), "x"), numpy.char.add(values, "x"))
-    assert np.array(values) + "x" is not None if numpy.lib.NumpyVersion(numpy.__version__) else True
 
 
 def test_whoever_keeps_what_an_operator_gave_him_is_noticed(always: None) -> None:

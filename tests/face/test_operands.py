@@ -61,6 +61,11 @@ def unnamed(call: Callable[[], Any]) -> Callable[[], Any]:
     return run
 
 
+def _answers_alone(value: Any) -> bool:
+    """Return whether NumPy compares with ``value`` on the left without asking the other operand."""
+    return isinstance(value, numpy.ndarray | numpy.generic) and value.dtype.kind in "VUMm"
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("values", ARRAYS.values(), ids=ARRAYS)
 @pytest.mark.parametrize("operate", BINARY)
@@ -73,8 +78,9 @@ def test_binary_operators(
             with numpy.errstate(all="ignore"):
                 same_outcome(unnamed(lambda m=mine: operate(array, m)),
                              unnamed(lambda o=other: operate(values, o)))  # fmt: skip
-                same_outcome(unnamed(lambda m=mine: operate(m, array)),
-                             unnamed(lambda o=other: operate(o, values)))  # fmt: skip
+                if not _answers_alone(mine):
+                    same_outcome(unnamed(lambda m=mine: operate(m, array)),
+                                 unnamed(lambda o=other: operate(o, values)))  # fmt: skip
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -225,7 +225,7 @@ def test_unwritable_attributes(make: Callable[[Any], Any]) -> None:
         with pytest.raises(AttributeError):
             setattr(array, name, 3)
     with pytest.raises(AttributeError):
-        array.unheard_of  # noqa: B018
+        array.unheard_of
 
 
 def test_flags_belong_to_the_array(make: Callable[[Any], Any]) -> None:

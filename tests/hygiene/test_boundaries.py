@@ -1,0 +1,163 @@
+"""What is known in one place is named in one place: settings, operations, backends."""
+
+from __future__ import annotations
+
+import ast
+import pkgutil
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from dispatcharr import backends
+from dispatcharr.ops.reductions import REDUCTIONS
+from dispatcharr.ops.table import ELEMENTWISE, GENERATORS
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "dispatcharr"
+
+#: Names of operations or backends that a file may spell, and why. ``*`` stands for all of them.
+SPELLED: dict[str, dict[str, str]] = {
+    "_config.py": {
+        "log": "a level of on_fallback",
+        "threads": "the option of that name",
+    },
+    "cli/info.py": {
+        "serial threads": "columns of the profile, which are named after the crews measured",
+    },
+    "engine.py": {
+        "astype": "NumPy calls a floating-point error of a conversion one of a 'cast'",
+    },
+    "explain/program.py": {
+        "add invert mod pow": "Python's names of operators, with the symbols to print them by",
+    },
+    "explain/report.py": {"where": "the title of a column"},
+    "explain/text.py": {"clip": "a function that shortens text"},
+    "expr/build.py": {"divide": "a kind of floating-point error"},
+    "face/_fastpath.py": {
+        "abs add invert mod pow": "Python's names of operators, as the C module numbers them",
+    },
+    "face/creation.py": {
+        "arange full linspace": "their signatures are written by hand, one by one",
+        "positive": "the row that copies: generators are as dear as a copy",
+    },
+    "face/fallback.py": {"log": "a level of on_fallback"},
+    "face/functions.py": {
+        "astype clip where": "their signatures are not those of ufuncs, and so are written by hand",
+    },
+    "face/limits.py": {"positive": "the row that copies: setitem is as dear as a copy"},
+    "face/ndarray.py": {
+        "astype clip conjugate divmod": "methods whose signatures are not those of a function",
+    },
+    "face/operators.py": {
+        "power square sqrt reciprocal positive": "NumPy's own rule: x**2 is square(x), and so on",
+        "astype": "in-place operators convert to the dtype of their target",
+    },
+    "face/reductions.py": {
+        "divide": "a kind of floating-point error",
+        "mean": "NumPy adds integers up as float64 in mean alone",
+        "max min": "the rows that amax and amin stand for",
+    },
+    "kernels/blocks.py": {"all": "NumPy's word for every kind of floating-point error"},
+    "route/": {
+        "serial threads": "columns of the profile, which are named after the crews measured",
+    },
+    "route/correct.py": {"mean": "an attribute of a running mean"},
+    "route/defaults.py": {"*": "cost classes, some of which are named after their operation"},
+    "route/probes.py": {"*": "the operation that each cost class is measured by"},
+}
+
+
+@cache
+def trees() -> dict[str, ast.Module]:
+    """Return the parsed sources of the package by their path in it."""
+    return {
+        path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text("utf-8"))
+        for path in sorted(PACKAGE.rglob("*.py"))
+    }
+
+
+def operations() -> set[str]:
+    rows = {name for row in ELEMENTWISE for name in (row.name, *row.aliases)}
+    return rows | {row.name for row in (*REDUCTIONS, *GENERATORS)}
+
+
+def own_backends() -> set[str]:
+    modules = {module.name for module in pkgutil.iter_modules(backends.__path__)}
+    return modules - {"base", "registry"}
+
+
+def spelled(tree: ast.Module, names: set[str]) -> set[tuple[str, int]]:
+    """Return the strings of ``tree`` that are one of ``names``, with their lines."""
+    return {
+        (node.value, node.lineno)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in names
+    }
+
+
+def allowed(path: str) -> set[str]:
+    """Return the names that the file, or its folder, may spell."""
+    found = [
+        words
+        for place, reasons in SPELLED.items()
+        if place == path or (place.endswith("/") and path.startswith(place))
+        for words in reasons
+    ]
+    return set(" ".join(found).split())
+
+
+def environment_reads(tree: ast.Module) -> Iterator[int]:
+    """Return the lines of ``tree`` that reach for the environment."""
+    names = {"environ", "environb", "getenv", "getenvb", "putenv"}
+    for node in ast.walk(tree):
+        by_attribute = isinstance(node, ast.Attribute) and node.attr in names
+        by_import = isinstance(node, ast.ImportFrom) and names & {a.name for a in node.names}
+        if by_attribute or by_import:
+            yield node.lineno
+
+
+def test_the_environment_is_read_in_one_place() -> None:
+    found = {path: list(environment_reads(tree)) for path, tree in trees().items()}
+    assert found.pop("_config.py"), "the scan finds nothing, not even where it must"
+    assert {path: lines for path, lines in found.items() if lines} == {}
+
+
+def test_operations_and_backends_are_named_by_their_tables_only() -> None:
+    names = operations() | own_backends()
+    assert {"add", "sum", "arange", "threads"} <= names
+    found = []
+    for path, tree in trees().items():
+        may = allowed(path)
+        if path.startswith(("ops/", "backends/")) or "*" in may:
+            continue
+        for name, line in sorted(spelled(tree, names - may), key=lambda one: one[1]):
+            found.append(f"{path}:{line}: {name!r}")
+    assert not found, (
+        "Ask the row or the backend, or say in SPELLED why the name must stand here:\n"
+        + "\n".join(found)
+    )
+
+
+def test_no_exemption_outlives_what_it_is_for() -> None:
+    names = operations() | own_backends()
+    stale = []
+    for place, reasons in SPELLED.items():
+        files = [tree for path, tree in trees().items() if path.startswith(place)]
+        there = {name for tree in files for name, _ in spelled(tree, names)}
+        for words in reasons:
+            unused = set() if words == "*" and there else set(words.split()) - there
+            stale += [f"{place}: {name}" for name in sorted(unused)]
+    assert not stale, "\n".join(stale)
+
+
+def test_backends_are_not_told_apart_by_their_class() -> None:
+    """A trait or a reason serves every backend, an imported class only one."""
+    modules = {f"dispatcharr.backends.{name}" for name in own_backends()}
+    found = [
+        f"{path}:{node.lineno}"
+        for path, tree in trees().items()
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.ImportFrom) and node.module in modules)
+        or (isinstance(node, ast.Import) and modules & {alias.name for alias in node.names})
+    ]
+    assert not found, found
