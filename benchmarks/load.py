@@ -1,8 +1,9 @@
 """What else the machine was doing: the CPU time that other processes used during a measurement.
 
 On Linux ``/proc/stat`` counts what the CPUs of this process did for anybody, stolen time of a
-virtual machine included; what this process and its finished children used is taken off. Elsewhere nothing is
-known. Counters tick every 10 ms, so that a block of one second is known to some hundredths of a core.
+virtual machine included; what this process and its finished children used is taken off. Elsewhere
+nothing is known. Counters tick every 10 ms, so that a block of one second is known to some
+hundredths of a core.
 """
 
 from __future__ import annotations

@@ -89,18 +89,17 @@ def without_others(reading: Reading) -> Reading:
 def _short(value: float) -> str:
     if math.isnan(value):
         return "-"
-    return f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 100 else f"{value:.0f}"
+    return f"{value:.{2 if abs(value) < 10 else 1 if abs(value) < 100 else 0}f}"
 
 
-def pretty(seconds: float | None) -> str:
+def pretty(seconds: float | None, between: str = " ") -> str:
     """Return a time with three digits; nothing where there is none."""
     if seconds is None:
         return ""
-    for size, unit in _UNITS:
-        if seconds >= 0.9995 * size or unit == "ns":
-            count = seconds / size
-            return f"{count:.{max(2 - len(str(int(count))) + 1, 0)}f} {unit}"
-    return ""
+    size, unit = next((one for one in _UNITS if seconds >= 0.9995 * one[0]), _UNITS[-1])
+    count = seconds / size
+    digits = 2 if count < 10 else 1 if count < 100 else 0
+    return f"{count:.{digits}f}{between}{unit}"
 
 
 HEADER = (

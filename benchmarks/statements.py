@@ -98,9 +98,7 @@ def ten_thousand(quick: bool) -> Reading:
         for one in readings
     ]
     cells = [one.to_dict() for one in readings]
-    return replace(
-        worst, title="one op on 10,000, worst", goal=1.1, notes=notes, cells=cells
-    )
+    return replace(worst, title="one op on 10,000, worst", goal=1.1, notes=notes, cells=cells)
 
 
 def expression(name: str, title: str, size: int, goal: float, quick: bool) -> Reading:

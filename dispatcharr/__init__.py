@@ -1,8 +1,8 @@
 """NumPy that runs where it is fastest.
 
-``import dispatcharr as np`` gives every name of NumPy. Elementwise operations and reductions on large arrays are
-fused with their neighbours and routed by a measured cost model to one thread or many; the rest is NumPy.
-``np.explain(x)`` says what was chosen, and why.
+``import dispatcharr as np`` gives every name of NumPy. Elementwise operations and reductions on
+large arrays are fused with their neighbours and routed by a measured cost model to one thread or
+many; the rest is NumPy. ``np.explain(x)`` says what was chosen, and why.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The event stream: what happened, told to whoever listens.
 
-Producers call :func:`emit` with an immutable record; listeners are scoped like options (per thread and
-per async task) or belong to the process. When nobody listens, an event costs one test. Records are data;
-text, JSON and HTML are made of them in ``explain``.
+Producers call :func:`emit` with an immutable record; listeners are scoped like options (per thread
+and per async task) or belong to the process. When nobody listens, an event costs one test. Records
+are data; text, JSON and HTML are made of them in ``explain``.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def remove_process_listener(listener: Listener) -> None:
 class KernelRecord:
     """One kernel that ran: the region, its decision, and the seconds it took.
 
-    ``fp_errors`` are the floating-point errors it met; ``verified`` is None when it was not checked against
-    NumPy.
+    ``fp_errors`` are the floating-point errors it met; ``verified`` is None when it was not checked
+    against NumPy.
     """
 
     region: Any

@@ -1,15 +1,15 @@
 """Station 7: the whole road. Plan, route, run, store.
 
-The engine alone sees every station. It is given nodes and gives back concrete memory: :func:`evaluate` fills the
-values of pending arrays, :func:`reduce` also reduces the last of them, :func:`store` writes one straight into
-memory of the user's. Results are allocated before anything runs and published after everything ran, so that
-an error, an interrupt or a lack of memory leaves inputs and pending arrays as they were.
+The engine alone sees every station. It is given nodes and gives back concrete memory:
+:func:`evaluate` fills the values of pending arrays, :func:`reduce` also reduces the last of them,
+:func:`store` writes one straight into memory of the user's. Results are allocated before anything
+runs and published after everything ran, so that an error, an interrupt or a lack of memory leaves
+inputs and pending arrays as they were.
 """
 
 from __future__ import annotations
 
 import random
-import threading
 import time
 import warnings
 import weakref
@@ -23,21 +23,19 @@ from dispatcharr._config import Options, options
 from dispatcharr._errors import VerificationWarning, user_level
 from dispatcharr.backends import registry
 from dispatcharr.backends.base import Backend
-from dispatcharr.expr.nodes import Leaf, Node
+from dispatcharr.expr.nodes import Leaf, Node, fill, graph_lock
 from dispatcharr.expr.order import empty_in_order
 from dispatcharr.plan.fuse import Plan, ReduceRequest, Step, plan, survey
 from dispatcharr.plan.region import Region
 from dispatcharr.plan.work import Work
 from dispatcharr.route import profile as profiles
 from dispatcharr.route import router
-from dispatcharr.storage.readers import readers_of, reading, wait_until_unread
 from dispatcharr.storage.exports import root_of
+from dispatcharr.storage.readers import readers_of, reading, wait_until_unread
 
 __all__ = ["before_write", "evaluate", "plan_of", "reduce", "route", "settle_overlaps", "store"]
 
 _KINDS = {"divide by zero": 0, "overflow": 1, "underflow": 2, "invalid value": 3}
-#: Held while a graph is walked or its values are filled in, so that walkers see whole nodes.
-_graph_lock = threading.RLock()
 
 
 class _Run:
@@ -126,14 +124,12 @@ def _perform(
     chosen = options()
     ids = frozenset(id(node) for node in wanted)
     stored = keep or bool(targets)
-    with _graph_lock:
+    with graph_lock:
         graph = survey(wanted, ids if stored else frozenset(), frozenset() if stored else ids)
     if value is not None:
         graph.hosts.append(value)
         graph.key = (*graph.key, (value.dtype, value.shape, value.strides))
-    outs = {
-        graph.index[key]: (target.shape, target.strides) for key, target in targets.items()
-    }
+    outs = {graph.index[key]: (target.shape, target.strides) for key, target in targets.items()}
     made = plan(graph, chosen.fusion, request, outs)
     run = _Run(graph)
     with reading({id(leaf.root) for node in wanted for leaf in node.leaves}):
@@ -154,9 +150,7 @@ def _run_step(
     reduce_errors: tuple[str, ...],
 ) -> None:
     graph = run.graph
-    inputs = [
-        graph.hosts[i] if source == "leaf" else run.values[i] for source, i in step.inputs
-    ]
+    inputs = [graph.hosts[i] if source == "leaf" else run.values[i] for source, i in step.inputs]
     outputs = []
     for i in step.outputs:
         node = graph.nodes[i]
@@ -215,9 +209,7 @@ def _decided(region: Region, work: Work, chosen: Options) -> _Memo:
     return memo
 
 
-def _route(
-    region: Region, work: Work, chosen: Options
-) -> tuple[router.Decision, Backend]:
+def _route(region: Region, work: Work, chosen: Options) -> tuple[router.Decision, Backend]:
     if chosen.backend == "auto":
         forced = None
         backends = registry.candidates()
@@ -237,18 +229,19 @@ def _route(
 
 
 def _publish(run: _Run, targets: dict[int, numpy.ndarray]) -> None:
-    with _graph_lock:
+    with graph_lock:
         _publish_values(run, targets)
 
 
 def _publish_values(run: _Run, targets: dict[int, numpy.ndarray]) -> None:
-    for i, value in run.values.items():
-        node = run.graph.nodes[i]
-        if id(node) in targets or node.value is not None:
-            continue
-        node.value = value
-        node.operands = ()
-        node.leaves = ()
+    nodes = run.graph.nodes
+    new = {
+        i: (nodes[i], value)
+        for i, value in run.values.items()
+        if id(nodes[i]) not in targets and nodes[i].value is None
+    }
+    fill(list(new.values()))
+    for i, (node, value) in new.items():
         owner = node.owner
         if owner is not None:
             array = owner()
@@ -308,7 +301,5 @@ def before_write(host: numpy.ndarray) -> None:
 def settle_overlaps(node: Node, target: numpy.ndarray) -> bool:
     """Return whether ``node`` reads memory that writing ``target`` would change."""
     return any(
-        numpy.may_share_memory(leaf.host, target)
-        for leaf in node.leaves
-        if isinstance(leaf, Leaf)
+        numpy.may_share_memory(leaf.host, target) for leaf in node.leaves if isinstance(leaf, Leaf)
     )

@@ -1,6 +1,7 @@
 """Expressions that fuse, written once for NumPy and dispatcharr, and their times on both.
 
-A function takes the module that stands for ``np``; its arrays are made by a maker of the shape that it needs.
+A function takes the module that stands for ``np``; its arrays are made by a maker of the shape that
+it needs.
 """
 
 from __future__ import annotations

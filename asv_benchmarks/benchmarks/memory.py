@@ -11,7 +11,7 @@ from .operands import copied
 
 
 class Peak:
-    """Most memory of a process that computes one expression on 4 million float64, inputs included."""
+    """Most memory of a process that computes one expression on 4 million float64."""
 
     params = (list(EXPRESSIONS),)
     param_names = ("expression",)

@@ -1,8 +1,9 @@
 """Calls made of the rows of the op tables: a function and operands that NumPy has no objection to.
 
-Nothing is listed here but what a row does not say: how the three functions that are no ufuncs are called.
-Values are of a size at which no row overflows, divides by zero or leaves its domain, because NumPy is slower on
-exceptional values and nobody's program lives there; NumPy itself is asked which of the intervals that is.
+Nothing is listed here but what a row does not say: how the three functions that are no ufuncs are
+called. Values are such that no row overflows, divides by zero or leaves its domain, because NumPy
+is slower on exceptional values and nobody's program lives there; NumPy itself is asked which of the
+intervals that is.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ __all__ = [
     "values",
 ]
 
-ROWS: dict[str, Elementwise | Reduction] = {row.name: row for row in (*ELEMENTWISE, *REDUCTIONS)}
+_ALL: tuple[Elementwise | Reduction, ...] = (*ELEMENTWISE, *REDUCTIONS)
+ROWS = {row.name: row for row in _ALL}
 
 #: Distinct values; larger arrays repeat them, which costs less to make.
 _PATTERN = 1 << 16

@@ -1,6 +1,7 @@
 """What an operation costs more than NumPy's, from a few elements to where planning begins.
 
-Both sides are timed in turn and together, so that the three tracked values of a cell belong to one measurement.
+Both sides are timed in turn and together, so that the three tracked values of a cell belong to one
+measurement.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ SIZES = (8, 100, 1_000, 10_000, 100_000)
 def _both(statement: str, size: int) -> tuple[float, float, float]:
     """Return NumPy's seconds, ours, and the ratio."""
     a, b = values("float64", size), values("float64", size, 1)
-    theirs = {"np": numpy, "a": a, "b": b, "c": a.reshape(2, -1).copy()}
-    ours = {name: dispatcharr.array(value) for name, value in theirs.items() if name != "np"}
-    ours["np"] = dispatcharr
+    arrays = {"a": a, "b": b, "c": a.reshape(2, -1).copy()}
+    copies = {name: dispatcharr.array(array) for name, array in arrays.items()}
+    theirs, ours = {"np": numpy, **arrays}, {"np": dispatcharr, **copies}
     mine = statement
     if "] =" not in statement and is_pending(eval(statement, dict(ours))):
         mine = f"np.evaluate({statement})"

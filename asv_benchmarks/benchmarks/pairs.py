@@ -1,10 +1,11 @@
 """Timing side by side: contenders take turns, so that a busy machine harms all of them alike.
 
-Every contender is a statement in a scope of its own (a forced backend, or nothing). In each round every
-contender is timed once; the first one changes from round to round, so that nobody always inherits the
-caches from the same predecessor. A statement that is short is repeated within one sample until the clock
-is precise, and runs once unmeasured before it, since the contender before has used other threads. What
-is compared are times of one round: figures are medians over rounds of their ratios.
+Every contender is a statement in a scope of its own (a forced backend, or nothing). In each round
+every contender is timed once; the first one changes from round to round, so that nobody always
+inherits the caches from the same predecessor. A statement that is short is repeated within one
+sample until the clock is precise, and runs once unmeasured before it, since the contender before
+has used other threads. What is compared are times of one round: figures are medians over rounds of
+their ratios.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import timeit
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
@@ -97,7 +99,7 @@ class Turns:
     def split(self, count: int) -> list[Turns]:
         """Return the rounds in ``count`` groups, in the order of time."""
         ends = [len(self.rounds) * i // count for i in range(count + 1)]
-        return [Turns(self.rounds[a:b]) for a, b in zip(ends, ends[1:], strict=False) if a < b]
+        return [Turns(self.rounds[a:b]) for a, b in pairwise(ends) if a < b]
 
     def __add__(self, other: Turns) -> Turns:
         return Turns(self.rounds + other.rounds)

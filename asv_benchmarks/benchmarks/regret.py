@@ -1,10 +1,11 @@
 """The regret of routing: the time of the automatic path over that of the best alternative.
 
 The grid is op x size x dtype, one op of each cost class, and some fused expressions. The four
-contenders of a cell (automatic, forced serial, forced threads, NumPy) take turns. Forced runs go by a copy
-of the profile: what they teach the model must not help the automatic path, which learns from its own choices
-alone, as it does in a program. Cells that are not planned even when forced have nothing to choose and are left out;
-cells that are planned when forced, and too small to be planned otherwise, count.
+contenders of a cell (automatic, forced serial, forced threads, NumPy) take turns. Forced runs go by
+a copy of the profile: what they teach the model must not help the automatic path, which learns from
+its own choices alone, as it does in a program. Cells that are not planned even when forced have
+nothing to choose and are left out; cells that are planned when forced, and too small to be planned
+otherwise, count.
 """
 
 from __future__ import annotations
@@ -106,9 +107,7 @@ def measure(cell: Cell, scope: Scopes, pace: Pace) -> Outcome | None:
         if _decision(call, operands) is None:
             return None
     waits = call.waits(operands)
-    contenders = [
-        call.our_contender(operands, waits or one is not scope[0], one) for one in scope
-    ]
+    contenders = [call.our_contender(operands, waits or one is not scope[0], one) for one in scope]
     turns = take_turns([*contenders, call.numpy_contender()], pace)
     decision = _decision(call, operands)
     if decision is None:

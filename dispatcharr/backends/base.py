@@ -1,8 +1,8 @@
 """What a backend is, and what it may know of the machine.
 
 A backend is one module of this folder, or one entry point of the group ``dispatcharr.backends``,
-that offers an object with the members of :class:`Backend`. It receives regions and buffers; it knows
-nothing of arrays, nodes or prices. Refusals are sentences, because ``explain`` prints them.
+that offers an object with the members of :class:`Backend`. It receives regions and buffers; it
+knows nothing of arrays, nodes or prices. Refusals are sentences, because ``explain`` prints them.
 """
 
 from __future__ import annotations

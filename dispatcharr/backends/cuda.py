@@ -1,4 +1,4 @@
-"""CUDA devices. Not built yet: it reports itself unavailable, with the reason found on this machine."""
+"""CUDA devices. Not built yet: it reports itself unavailable, with the reason found here."""
 
 from __future__ import annotations
 

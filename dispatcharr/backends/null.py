@@ -1,4 +1,4 @@
-"""Prices, never computes: for testing plans and routes. Outputs are zeros, so that they are defined."""
+"""Prices, never computes: for testing plans and routes. Its outputs are zeros, to be defined."""
 
 from __future__ import annotations
 

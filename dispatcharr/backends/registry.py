@@ -1,7 +1,7 @@
 """Finding backends: modules of this folder, and entry points of the group ``dispatcharr.backends``.
 
-A module offers ``BACKEND``; an entry point names such an object, or a callable that makes one. A broken
-third-party backend is listed as unavailable with its error; it never breaks the program.
+A module offers ``BACKEND``; an entry point names such an object, or a callable that makes one. A
+broken third-party backend is listed as unavailable with its error; it never breaks the program.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The only constructor of nodes: shape, dtype, memory order, and the user's mistakes.
 
-NumPy is asked, never imitated: dtypes come from ``ufunc.resolve_dtypes``, and an operation that NumPy would
-refuse is given to NumPy on memory-less stand-ins, so that the error is NumPy's own. What cannot wait is
-refused with :class:`Declined`, whose text is the reason that records show.
+NumPy is asked, never imitated: dtypes come from ``ufunc.resolve_dtypes``, and an operation that
+NumPy would refuse is given to NumPy on memory-less stand-ins, so that the error is NumPy's own.
+What cannot wait is refused with :class:`Declined`, whose text is the reason that records show.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ def error_modes(row: Elementwise, dtypes: tuple[numpy.dtype[Any], ...]) -> tuple
 def may_warn_later(modes: tuple[str, ...] | None, anywhere: bool = False) -> bool:
     """Return whether a warning may come at another line than the operation's, unnoticed.
 
-    A program that is inside ``warnings.catch_warnings`` (its filter list is a copy) waits for warnings at
-    that place; modes other than warn and ignore promise an action at once.
+    A program that is inside ``warnings.catch_warnings`` (its filter list is a copy) waits for
+    warnings at that place; modes other than warn and ignore promise an action at once.
     """
     if modes is None:
         return True
@@ -183,7 +183,7 @@ def build(
 def _broadcast(shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
     shape = shapes[0]
     for other in shapes[1:]:
-        if other != shape and other != ():
+        if other and other != shape:
             break
     else:
         return shape

@@ -1,20 +1,29 @@
 """What a pending expression is made of.
 
-A node is an operation on leaves, constants and other nodes, with shape, dtype and memory order already
-known. It hashes by identity, is never edited, and its ``repr`` does not walk: graphs may be thousands deep.
+A node is an operation on leaves, constants and other nodes, with shape, dtype and memory order
+already known. It hashes by identity, and its ``repr`` does not walk: graphs may be thousands deep.
 ``value`` is filled once, when the node has been evaluated; from then on it stands for that array.
+That array may then be written to, so whatever still waits on the node reads it as a leaf from then
+on, and is found by writers like every reader of that memory. Nothing else about a node changes.
 """
 
 from __future__ import annotations
 
+import threading
+import weakref
+from collections.abc import Sequence
 from typing import Any, final
 
 import numpy
 
 from dispatcharr.ops.row import Row
+from dispatcharr.storage.exports import root_of
 from dispatcharr.storage.readers import Reader
 
-__all__ = ["Leaf", "Node", "Operand"]
+__all__ = ["Leaf", "Node", "Operand", "fill", "graph_lock"]
+
+#: Held while a graph is built on, walked, or its values are filled in, so that all see whole nodes.
+graph_lock = threading.RLock()
 
 
 @final
@@ -56,13 +65,15 @@ class Node:
         Upper bound of pending nodes below, itself included.
     owner : Reader or None
         Weak reference to the array that shows this node.
+    users : list of weakref.ref
+        Pending nodes that have this one as an operand; some may be dead.
     value : numpy.ndarray or None
         The result, once evaluated.
     """
 
     __slots__ = (
-        "count", "dtype", "errors", "leaves", "operands", "order", "owner", "params", "row",
-        "shape", "size", "value",
+        "__weakref__", "count", "dtype", "errors", "leaves", "operands", "order", "owner",
+        "params", "row", "shape", "size", "users", "value",
     )  # fmt: skip
 
     count: int
@@ -93,18 +104,40 @@ class Node:
         for extent in shape:
             size *= extent
         self.size = size
-        count = 1
-        leaves: dict[int, Leaf] = {}
+        self.count = 1
+        self.users: list[weakref.ref[Node]] = []
         for operand in operands:
             if type(operand) is Node:
-                if operand.value is None:
-                    count += operand.count
-                for leaf in operand.leaves:
-                    leaves[id(leaf)] = leaf
-            elif type(operand) is Leaf:
-                leaves[id(operand)] = operand
-        self.count = count
-        self.leaves = tuple(leaves.values())
+                with graph_lock:
+                    self._use()
+                return
+        self.leaves = _leaves_of(operands)
+
+    def _use(self) -> None:
+        """Tell operands that wait to be evaluated who waits on them."""
+        # One may have been evaluated by another thread since it was looked at.
+        self.operands = tuple(
+            [
+                _leaf(o.value) if type(o) is Node and o.value is not None else o
+                for o in self.operands
+            ]
+        )
+        for operand in self.operands:
+            if type(operand) is Node:
+                self.count += operand.count
+                users = operand.users
+                users.append(weakref.ref(self))
+                if len(users) >= 16 and len(users) & (len(users) - 1) == 0:
+                    operand.users = [user for user in users if user() is not None]
+        self.leaves = _leaves_of(self.operands)
+
+    def show(self, array: Any) -> None:
+        """Have ``array`` show this node from now on."""
+        with graph_lock:
+            self.owner = Reader(array, self._roots())
+
+    def _roots(self) -> tuple[int, ...]:
+        return tuple({id(leaf.root) for leaf in self.leaves})
 
     @property
     def nbytes(self) -> int:
@@ -120,3 +153,54 @@ class Node:
 
 
 Operand = Leaf | Node | numpy.ndarray
+
+
+def _leaf(value: numpy.ndarray) -> Leaf:
+    return Leaf(value, root_of(value))
+
+
+def _leaves_of(operands: tuple[Operand, ...]) -> tuple[Leaf, ...]:
+    leaves: dict[int, Leaf] = {}
+    for operand in operands:
+        if type(operand) is Leaf:
+            leaves[id(operand)] = operand
+        elif type(operand) is Node:
+            for leaf in operand.leaves:
+                leaves[id(leaf)] = leaf
+    return tuple(leaves.values())
+
+
+def fill(found: Sequence[tuple[Node, numpy.ndarray]]) -> None:
+    """Fill in the values of nodes; what still waits on them reads that memory from now on."""
+    for node, value in found:
+        node.value = value
+        node.operands = ()
+        node.leaves = ()
+    above: dict[int, Node] = {}
+    for node, value in found:
+        users, node.users = _pending(node.users), []
+        if users:
+            leaf = _leaf(value)
+            for user in users:
+                user.operands = tuple([leaf if o is node else o for o in user.operands])
+            _collect(users, above)
+    # A node counts more than any below it: operands come before their users.
+    for node in sorted(above.values(), key=lambda node: node.count):
+        node.leaves = _leaves_of(node.operands)
+        if node.owner is not None:
+            node.owner.file(node._roots())
+
+
+def _pending(users: list[weakref.ref[Node]]) -> list[Node]:
+    alive = [user() for user in users]
+    return [user for user in alive if user is not None and user.value is None]
+
+
+def _collect(users: list[Node], above: dict[int, Node]) -> None:
+    """Add ``users``, and all that wait on them in turn, to ``above``."""
+    stack = users
+    while stack:
+        node = stack.pop()
+        if id(node) not in above:
+            above[id(node)] = node
+            stack.extend(_pending(node.users))

@@ -1,8 +1,9 @@
 """Memory order of a result: NumPy's ``order="K"``, decided before anything runs.
 
-NumPy's iterator sorts the axes of an operation by the strides of its operands and allocates the result in
-that order; C order wins where operands disagree. The rule is restated here because a pending result has no
-memory yet to look at. Tests compare it with NumPy's strides over random layouts.
+NumPy's iterator sorts the axes of an operation by the strides of its operands and allocates the
+result in that order; C order wins where operands disagree. The rule is restated here because a
+pending result has no memory yet to look at. Tests compare it with NumPy's strides over random
+layouts.
 """
 
 from __future__ import annotations

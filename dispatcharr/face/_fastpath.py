@@ -1,8 +1,9 @@
 """The fast path, compiled where it could be built and in Python where not; both mean the same.
 
-Slots are numbered in the order of :data:`SLOT_NAMES`; callables with ufunc manners take the numbers from
-``FIRST_FUNCTION`` on. A slot has a handler (what to call when the fast path declines) and a limit (bytes of the
-result from which it declines). :func:`close` makes every slot decline while an override or a recorder is active.
+Slots are numbered in the order of :data:`SLOT_NAMES`; callables with ufunc manners take the numbers
+from ``FIRST_FUNCTION`` on. A slot has a handler (what to call when the fast path declines) and a
+limit (bytes of the result from which it declines). :func:`close` makes every slot decline while an
+override or a recorder is active.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from dispatcharr._config import variable
 
 __all__ = [
     "COMPILED", "FIRST_FUNCTION", "SLOTS", "SLOT_NAMES", "Cell", "Forward", "Function", "cell",
-    "close", "get_limit", "holds_cell", "register", "served", "set_handler", "set_limit", "set_pending", "wrap",
+    "close", "get_limit", "holds_cell", "register", "served", "set_handler", "set_limit",
+    "set_pending", "wrap",
 ]  # fmt: skip
 
 BINARY = (

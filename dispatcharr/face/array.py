@@ -17,16 +17,14 @@ __all__ = ["ArrayMeta", "array_class", "concrete", "is_array", "operand", "unwra
 class ArrayMeta(type):
     """Makes genuine NumPy arrays instances too, and subclasses genuine NumPy subclasses.
 
-    Programs that test ``isinstance(x, np.ndarray)`` keep working for arrays of either kind. A class derived from
-    ``dispatcharr.ndarray`` is derived from ``numpy.ndarray`` instead: subclasses live by NumPy's own
-    protocol (``__array_finalize__``), which only NumPy can honour.
+    Programs that test ``isinstance(x, np.ndarray)`` keep working for arrays of either kind. A class
+    derived from ``dispatcharr.ndarray`` is derived from ``numpy.ndarray`` instead: subclasses live
+    by NumPy's own protocol (``__array_finalize__``), which only NumPy can honour.
     """
 
     def __new__(mcs, name: str, bases: tuple[type, ...], space: dict[str, Any], **more: Any) -> Any:
         if any(isinstance(base, ArrayMeta) for base in bases):
-            real = tuple(
-                numpy.ndarray if isinstance(base, ArrayMeta) else base for base in bases
-            )
+            real = tuple(numpy.ndarray if isinstance(base, ArrayMeta) else base for base in bases)
             return type(real[0])(name, real, space, **more)
         return super().__new__(mcs, name, bases, space, **more)
 

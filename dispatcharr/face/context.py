@@ -1,4 +1,4 @@
-"""What users say about routing, and what they may ask: overrides, options, records, explanations."""
+"""What users say about routing and may ask of it: overrides, options, records, explanations."""
 
 from __future__ import annotations
 
@@ -130,9 +130,10 @@ class dispatch_options(_Override):
     Parameters
     ----------
     **values
-        ``threads`` (None or a number of at least 1), ``fusion`` (bool), ``defer`` ("auto", "always",
-        "never"), ``on_fallback`` ("silent", "log", "warn", "raise"), ``verify`` (share of kernels
-        that are checked against NumPy, 0 to 1), ``memory_limit`` (bytes or None), ``backend``.
+        ``threads`` (None or a number of at least 1), ``fusion`` (bool), ``defer`` ("auto",
+        "always", "never"), ``on_fallback`` ("silent", "log", "warn", "raise"), ``verify`` (share of
+        kernels that are checked against NumPy, 0 to 1), ``memory_limit`` (bytes or None),
+        ``backend``.
 
     Examples
     --------
@@ -168,13 +169,14 @@ class record_dispatch:
     Returns
     -------
     Recorder
-        With ``table()``, ``summary()``, ``to_dict()``, ``to_json(path)``, ``to_chrome_trace(path)``.
+        With ``table()``, ``summary()``, ``to_dict()``, ``to_json(path)``,
+        ``to_chrome_trace(path)``.
 
     Examples
     --------
     >>> import dispatcharr as np
     >>> with np.record_dispatch() as record:
-    ...     total = np.linspace(0.0, 1.0, 2_000_000).sum()
+    ...     total = np.linspace(0.0, 1.0, 10_000_000).sum()
     >>> len(record.records) >= 1
     True
     """
@@ -260,9 +262,7 @@ def explain(x: Any) -> Explanation:
     )
 
 
-def calibrate(
-    quick: bool = False, progress: Callable[[float, str], None] | None = None
-) -> Profile:
+def calibrate(quick: bool = False, progress: Callable[[float, str], None] | None = None) -> Profile:
     """Measure this machine and save what was found, so that prices are this machine's.
 
     Parameters

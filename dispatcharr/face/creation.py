@@ -72,7 +72,7 @@ def arange(*args: Any, **kwargs: Any) -> Any:
         1 <= len(args) <= 3
         and not kwargs
         and all(type(a) is int for a in args)
-        and _INT == numpy.arange(0).dtype
+        and numpy.arange(0).dtype == _INT
     ):
         start, stop, step = (0, args[0], 1) if len(args) == 1 else (*args, 1)[:3]
         if step != 0 and max(abs(start), abs(stop), abs(step)) < 1 << 62:

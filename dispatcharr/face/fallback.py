@@ -1,9 +1,9 @@
 """What is not planned: evaluate the inputs, call NumPy, wrap the results, say so.
 
-An opaque function may write to what it is given and may keep it. So pending work that reads its arguments
-runs first, and afterwards the reference counts of their memory are compared: memory that somebody kept is
-foreign from then on. Views of an argument come back as views; a result that NumPy itself also holds on to is
-foreign too.
+An opaque function may write to what it is given and may keep it. So pending work that reads its
+arguments runs first, and afterwards the reference counts of their memory are compared: memory that
+somebody kept is foreign from then on. Views of an argument come back as views; a result that NumPy
+itself also holds on to is foreign too.
 """
 
 from __future__ import annotations
@@ -156,9 +156,7 @@ def _count_references(result: Any, explained: dict[int, int], holders: int) -> N
             _count_references(item, explained, 1)
 
 
-def wrap_result(
-    result: Any, ours: dict[int, Any], known: set[int], way: str = "item"
-) -> Any:
+def wrap_result(result: Any, ours: dict[int, Any], known: set[int], way: str = "item") -> Any:
     """Return ``result`` with its NumPy arrays as ours.
 
     Parameters

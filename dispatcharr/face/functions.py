@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy
@@ -23,8 +25,8 @@ __all__ = ["FUNCTIONS", "UFunc", "clip", "where", "write_into"]
 class UFunc(_fastpath.Function):  # type: ignore[misc]
     """A NumPy ufunc that plans its calls.
 
-    Every attribute and method is the ufunc's own; ``reduce``, ``accumulate``, ``reduceat``, ``outer``
-    and ``at`` run in NumPy on evaluated operands.
+    Every attribute and method is the ufunc's own; ``reduce``, ``accumulate``, ``reduceat``,
+    ``outer`` and ``at`` run in NumPy on evaluated operands.
     """
 
     def __init__(self, row: Elementwise) -> None:
@@ -75,22 +77,36 @@ def _method(ufunc: numpy.ufunc, name: str) -> Callable[..., Any]:
 
 def call_ufunc(row: Elementwise, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call ``row`` as its ufunc is called, with every keyword that NumPy knows."""
-    out = kwargs.get("out") if len(kwargs) == 1 else None
-    if type(out) is tuple and len(out) == 1:
-        out = out[0]
-    if kwargs and "out" in kwargs and len(kwargs) == 1 and out is None:
-        kwargs = {}
-    if len(args) == row.nin + 1 and row.nout == 1 and not kwargs:
-        args, out = args[:-1], args[-1]
-    if len(args) == row.nin and out is not None and row.nout == 1:
-        if is_array(out) and write_into(row, args, concrete(out)):
+    operands, out, plain = args, None, not kwargs
+    if row.nout == 1 and kwargs.keys() == {"out"}:
+        out = kwargs["out"]
+        if type(out) is tuple and len(out) == 1:
+            out = out[0]
+        plain = out is None
+    elif row.nout == 1 and plain and len(args) == row.nin + 1 and not _warns_of_third(row):
+        operands, out = args[:-1], args[-1]
+    if len(operands) == row.nin:
+        if is_array(out) and write_into(row, operands, concrete(out)):
             return out
-    elif len(args) == row.nin and not kwargs and all(_understood(a) for a in args):
-        return apply(row, args)
-    if out is not None and "out" not in kwargs:
-        kwargs = {"out": out}
+        if plain and out is None and all(_understood(a) for a in operands):
+            return apply(row, operands)
     reason = "keywords are not planned" if kwargs else "an operand is converted by NumPy"
     return fallback.call(row.name, row.ufunc, args, kwargs, reason)  # type: ignore[arg-type]
+
+
+@cache
+def _warns_of_third(row: Elementwise) -> bool:
+    """Return whether NumPy warns of an output given by position, as it does for some functions."""
+    stand_ins = [numpy.zeros(1)] * (row.nin + 1)
+    try:
+        with numpy.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("error")
+            row.ufunc(*stand_ins)  # type: ignore[misc]
+    except Warning:
+        return True
+    except TypeError:
+        return False  # it takes no floats
+    return False
 
 
 def _understood(value: Any) -> bool:

@@ -1,7 +1,7 @@
 """From which size on an operation is planned: the profile's break-even point, per cost class.
 
-Until the first larger operation, a floor that no machine's break-even point lies under keeps the profile from
-being read by programs that never need it.
+Until the first larger operation, a floor that no machine's break-even point lies under keeps the
+profile from being read by programs that never need it.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Iterable
 
 from dispatcharr.expr.build import SNAPSHOT_BYTES
 from dispatcharr.face import _fastpath
+from dispatcharr.ops.reductions import REDUCTIONS
 from dispatcharr.ops.row import Elementwise, Reduction, Row
 from dispatcharr.ops.table import BY_NAME, ELEMENTWISE, GENERATORS
-from dispatcharr.ops.reductions import REDUCTIONS
 from dispatcharr.route import profile as profiles
 from dispatcharr.route.router import defer_floor
 

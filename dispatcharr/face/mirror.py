@@ -1,12 +1,14 @@
 """Every public name of NumPy under dispatcharr, submodules too.
 
-A mirrored module answers each attribute from NumPy's module of the same path: what is planned is ours; types,
-constants, dtypes and exceptions are NumPy's own objects; functions are wrapped on first use. Mirrored modules are
-real modules that can be imported by path, made by a finder when they are asked for.
+A mirrored module answers each attribute from NumPy's module of the same path: what is planned is
+ours; types, constants, dtypes and exceptions are NumPy's own objects; functions are wrapped on
+first use. Mirrored modules are real modules that can be imported by path, made by a finder when
+they are asked for.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import importlib.machinery
@@ -134,10 +136,8 @@ def _wrapped(name: str, function: Callable[..., Any], path: str) -> Any:
         return fallback.call(name, function, args, kwargs)
 
     call = fallback.forward(name, function, slow, _ROOT + path.removeprefix("numpy"))
-    try:
+    with contextlib.suppress(TypeError):  # an unhashable callable gets a wrapper per name
         _by_function[function] = call
-    except TypeError:
-        pass  # an unhashable callable gets a wrapper per name
     return call
 
 
@@ -187,7 +187,7 @@ class _Finder:
         return importlib.machinery.ModuleSpec(fullname, loader, is_package=is_package)
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
-        return Mirror(spec.name, f"dispatcharr's mirror of numpy{spec.name[len(_ROOT):]}.")
+        return Mirror(spec.name, f"dispatcharr's mirror of numpy{spec.name[len(_ROOT) :]}.")
 
     def exec_module(self, module: types.ModuleType) -> None:
         importlib.import_module("numpy" + module.__name__[len(_ROOT) :])

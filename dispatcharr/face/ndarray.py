@@ -1,8 +1,9 @@
 """``dispatcharr.ndarray``: NumPy's array to the program, a value or a promise to us.
 
-Operators, indexing and length come from the fast path; elementwise methods and reductions from the op rows; the
-rest of NumPy's attributes and methods are taken from ``numpy.ndarray`` by name and run on the evaluated array.
-Every way out of waiting goes through :func:`dispatcharr.face.array.concrete`.
+Operators, indexing and length come from the fast path; elementwise methods and reductions from the
+op rows; the rest of NumPy's attributes and methods are taken from ``numpy.ndarray`` by name and run
+on the evaluated array. Every way out of waiting goes through
+:func:`dispatcharr.face.array.concrete`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,15 @@ import numpy
 from dispatcharr import engine
 from dispatcharr.expr.nodes import Node
 from dispatcharr.expr.order import strides_in_order
-from dispatcharr.face import _fastpath, fallback, functions, operators, protocols, reductions, temporary
+from dispatcharr.face import (
+    _fastpath,
+    fallback,
+    functions,
+    operators,
+    protocols,
+    reductions,
+    temporary,
+)
 from dispatcharr.face.array import ArrayMeta, concrete, is_array, set_array_class, unwrap
 from dispatcharr.ops.reductions import REDUCTIONS
 from dispatcharr.storage.exports import mark_foreign, root_of
@@ -397,8 +406,8 @@ _DIVMOD = _opaque("divmod", divmod)
 _WRITES = {"sort", "partition", "fill", "put", "byteswap", "setflags", "setfield"}
 #: Methods with nothing to plan, which without arguments give a view, a copy or what is no array.
 _ALONE = {
-    "copy", "diagonal", "dump", "dumps", "flatten", "getfield", "item", "ravel", "reshape", "squeeze",
-    "swapaxes", "tobytes", "tofile", "tolist", "transpose", "view",
+    "copy", "diagonal", "dump", "dumps", "flatten", "getfield", "item", "ravel", "reshape",
+    "squeeze", "swapaxes", "tobytes", "tofile", "tolist", "transpose", "view",
 }  # fmt: skip
 
 
@@ -419,8 +428,9 @@ def _method(name: str) -> Callable[..., Any]:
 
 def _complete() -> None:
     """Add what ``numpy.ndarray`` has and the class above does not: reductions, then the rest."""
-    setattr(ndarray, "astype", fallback.forward("astype", numpy.ndarray.astype, _astype, "ndarray"))
-    setattr(ndarray, "clip", fallback.forward("clip", numpy.ndarray.clip, _clip, "ndarray"))
+    for name, ours in (("astype", _astype), ("clip", _clip)):
+        numpys = getattr(numpy.ndarray, name)
+        setattr(ndarray, name, fallback.forward(name, numpys, ours, "ndarray"))
     for row in REDUCTIONS:
         if row.method:
             setattr(ndarray, row.name, reductions.method(row))

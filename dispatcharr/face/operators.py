@@ -21,14 +21,34 @@ from dispatcharr.face.waiting import apply, may_wait
 from dispatcharr.ops.row import Elementwise
 from dispatcharr.ops.table import BY_NAME, ELEMENTWISE
 from dispatcharr.storage.exports import mark_foreign
-from dispatcharr.storage.readers import Reader, any_pending
+from dispatcharr.storage.readers import any_pending
 
 __all__ = ["install"]
 
 _BY_OPERATOR = {row.operator: row for row in ELEMENTWISE if row.operator is not None}
 _PLAIN = {int, float, complex, bool, numpy.ndarray}
-#: NumPy computes these powers by other means than ``power``; the bits differ.
-_POWERS = {2: "square", 0.5: "sqrt", -1: "reciprocal", 1: "positive"}
+
+
+class _Names(list[str]):
+    """Takes NumPy's log of errors; keeps the names of the functions."""
+
+    def write(self, message: str) -> None:
+        self.append(message.rsplit(maxsplit=1)[-1])
+
+
+def _powers() -> dict[tuple[type, float], str]:
+    """Ask NumPy which powers it computes by other means; the bits differ, and so do versions."""
+    heard = _Names()
+    found: dict[tuple[type, float], str] = {}
+    with numpy.errstate(all="log", call=heard):
+        for exponent, wrong in ((2, 1e300), (2.0, 1e300), (-1, 0.0), (-1.0, 0.0), (0.5, -1.0)):
+            numpy.array([wrong]) ** exponent
+            if heard and heard[-1] != "power" and heard[-1] in BY_NAME:
+                found[type(exponent), exponent] = heard[-1]
+    return found
+
+
+_POWERS = _powers()
 
 
 def _python_operator(name: str) -> Callable[..., Any]:
@@ -57,8 +77,10 @@ def _power_row(row: Elementwise, left: Any, right: Any) -> tuple[Elementwise, tu
     """Return the row and operands that ``**`` uses for scalar exponents."""
     if row.name == "power" and type(right) in (int, float) and is_array(left):
         kind = operand(left).dtype.kind
-        special = _POWERS.get(right)
-        if special is not None and (kind in "fc" or (type(right) is int and right == 2 and kind in "biu")):
+        special = _POWERS.get((type(right), right))
+        if special is not None and (
+            kind in "fc" or (type(right) is int and right == 2 and kind in "biu")
+        ):
             return BY_NAME[special], (left,)
     return row, (left, right)
 
@@ -135,7 +157,7 @@ def _rebind(row: Elementwise, array: Any, operands: tuple[Any, ...]) -> bool:
         return False
     old = held.owner
     array._value = node
-    node.owner = Reader(array, tuple({id(leaf.root) for leaf in node.leaves}))
+    node.show(array)
     if old is not None:
         held.owner = None
         old.close()
@@ -228,5 +250,3 @@ def install() -> None:
     _fastpath.set_handler(_fastpath.SLOT_NAMES.index("len"), _length)
     limits.prepare()
     _measure_item()
-
-

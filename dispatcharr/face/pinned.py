@@ -1,8 +1,8 @@
 """Pending work must not keep more memory alive than the eager program would.
 
-An operand whose last outside reference is gone lives only because pending nodes read it; the eager program
-would have freed it after the operation. Whenever a node is recorded, such operands are looked for, and where they
-outweigh the results that they wait for, those are computed.
+An operand whose last outside reference is gone lives only because pending nodes read it; the eager
+program would have freed it after the operation. Whenever a node is recorded, such operands are
+looked for, and where they outweigh the results that they wait for, those are computed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Reductions, as functions and as methods, made from the reduction rows.
 
-A reduction runs at once, fused with what is pending below it: its result is usually a scalar. Arguments are
-checked by NumPy itself, on a stand-in with one element, so that its errors and dtypes are NumPy's.
+A reduction runs at once, fused with what is pending below it: its result is usually a scalar.
+Arguments are checked by NumPy itself, on a stand-in with one element, so that its errors and dtypes
+are NumPy's.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import numpy
 
 from dispatcharr import _events, engine
 from dispatcharr._config import options
-
 from dispatcharr.expr.build import Declined
 from dispatcharr.expr.nodes import Node
 from dispatcharr.expr.order import empty_in_order, order_of

@@ -1,9 +1,9 @@
 """Whether an argument is a temporary: an intermediate that no name of the program holds.
 
-``((a - b) ** 2).sum()`` must not store the square, ``y.sum()`` must keep ``y``. The interpreter's reference
-counts tell them apart, by amounts that depend on its version; so they are measured once, with probes that
-are called exactly as the real thing is. Where temporaries and names cannot be told apart, everything is
-taken for named, and is stored: slower, never wrong.
+``((a - b) ** 2).sum()`` must not store the square, ``y.sum()`` must keep ``y``. The interpreter's
+reference counts tell them apart, by amounts that depend on its version; so they are measured once,
+with probes that are called exactly as the real thing is. Where temporaries and names cannot be told
+apart, everything is taken for named, and is stored: slower, never wrong.
 """
 
 from __future__ import annotations

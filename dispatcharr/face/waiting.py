@@ -1,9 +1,10 @@
 """Whether an operation may wait, and the road of those that may and of those that may not.
 
-:func:`apply` is where every planned elementwise operation comes through, from operators, functions and
-protocols alike. In this order: what is small and concrete runs as plain NumPy; what cannot be planned is left
-to NumPy with its reason; what may wait becomes a pending array; the rest runs at once, by the same plan and
-route. The conditions for waiting are those of the design page, section 4.
+:func:`apply` is where every planned elementwise operation comes through, from operators, functions
+and protocols alike. In this order: what is small and concrete runs as plain NumPy; what cannot be
+planned is left to NumPy with its reason; what may wait becomes a pending array; the rest runs at
+once, by the same plan and route. The conditions for waiting are those of the design page, section
+4.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ def pend(node: Node) -> Any:
     """Return a new pending array that shows ``node``."""
     settle_pinned()
     array = _fastpath.cell(node)
-    node.owner = Reader(array, tuple({id(leaf.root) for leaf in node.leaves}))
+    node.show(array)
     return array
 
 

@@ -1,16 +1,16 @@
 """The ``blocks`` engine: NumPy ufuncs over cache-sized blocks, with reused temporaries.
 
-A region is run block by block: each instruction is one NumPy call with ``out=`` into a temporary that stays in
-the cache, or straight into the output. Nothing is compiled; every row and dtype works; it is the reference that
-other engines are tested against. A single instruction needs no blocks and runs as NumPy would, once per
-chunk.
+A region is run block by block: each instruction is one NumPy call with ``out=`` into a temporary
+that stays in the cache, or straight into the output. Nothing is compiled; every row and dtype
+works; it is the reference that other engines are tested against. A single instruction needs no
+blocks and runs as NumPy would, once per chunk.
 
-A :class:`Job` is a prepared region: ``count`` tasks that may run in any order and on any thread, and a
-``finish`` that joins partial reductions. How a reduction is cut depends on its shape alone, so its bits do not
-depend on the threads.
+A :class:`Job` is a prepared region: ``count`` tasks that may run in any order and on any thread,
+and a ``finish`` that joins partial reductions. How a reduction is cut depends on its shape alone,
+so its bits do not depend on the threads.
 
-Floating-point errors are collected, not raised: tasks run under NumPy's ``log`` mode, and :attr:`Job.errors`
-says afterwards what NumPy would have warned of, in its own words.
+Floating-point errors are collected, not raised: tasks run under NumPy's ``log`` mode, and
+:attr:`Job.errors` says afterwards what NumPy would have warned of, in its own words.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy
 
-from dispatcharr.kernels.grid import RUN, block_grid
+from dispatcharr.kernels.grid import Block, block_grid
 from dispatcharr.ops.row import Elementwise
 from dispatcharr.plan.region import Instruction, Reducing, Region
 from dispatcharr.plan.work import register_dtypes
@@ -34,7 +34,7 @@ REDUCE_BLOCK_BYTES = 1 << 19
 #: Elements under which a chunk is not cut further: below, threads wait for the interpreter.
 SMALLEST_CHUNK = 1 << 14
 #: Elements of a block when nothing is computed before the reduction.
-PLAIN_REDUCE_ELEMENTS = 1 << 18
+PLAIN_REDUCE_ELEMENTS = 1 << 19
 #: Pieces that a reduction to few values is cut into, whatever the number of threads.
 SEGMENTS = 64
 
@@ -56,7 +56,7 @@ def scratch(slot: int, nbytes: int) -> numpy.ndarray:
 class _Cut:
     """How a region is cut and where its temporaries live: all that does not depend on the data."""
 
-    __slots__ = ("dtypes", "grid", "out_of", "plain", "slots")
+    __slots__ = ("dtypes", "full", "grid", "out_of", "plain", "slots", "steps")
 
     def __init__(self, region: Region, block_bytes: int, pieces: int) -> None:
         self.dtypes = register_dtypes(region)
@@ -69,9 +69,16 @@ class _Cut:
             limit = share if self.plain else min(self._elements(block_bytes), share)
             self.grid = block_grid(region.shape, limit, None, pieces)
         else:
-            limit = self._elements(REDUCE_BLOCK_BYTES) if region.program else PLAIN_REDUCE_ELEMENTS
+            in_cache = region.program or reducing.row.rereads
+            limit = self._elements(REDUCE_BLOCK_BYTES) if in_cache else PLAIN_REDUCE_ELEMENTS
             self.grid = block_grid(region.shape, limit, reducing.axes, SEGMENTS)
         self.slots = _allocate(region, self.out_of)
+        first = len(region.inputs)
+        self.steps = [
+            _Step(instruction, self.out_of.get(first + place))
+            for place, instruction in enumerate(region.program)
+        ]
+        self.full = [layout.shape == region.shape for layout in region.inputs]
 
     def _elements(self, block_bytes: int) -> int:
         itemsize = max((dtype.itemsize for dtype in self.dtypes), default=8)
@@ -111,7 +118,17 @@ class _Heard:
 class Job:
     """A region bound to its buffers, cut into tasks."""
 
-    __slots__ = ("count", "cut", "errors", "out_views", "region", "states", "target", "views", "watch")
+    __slots__ = (
+        "count",
+        "cut",
+        "errors",
+        "out_views",
+        "region",
+        "states",
+        "target",
+        "views",
+        "watch",
+    )
 
     def __init__(
         self,
@@ -144,24 +161,23 @@ class Job:
             self._task(task, heard)
 
     def _task(self, task: int, heard: _Heard) -> None:
-        if self.cut.plain:
+        cut = self.cut
+        if cut.plain:
             self._whole(task)
             return
-        program = self.region.program
         reducing = self.region.reducing
-        temporaries = self._temporaries()
+        temporaries = self._temporaries(cut.grid.extents)
         states = None if reducing is None else _Fold(reducing, heard)
-        out_of = self.cut.out_of
-        for block in self.cut.grid.blocks(task):
-            registers: list[Any] = [_cut(view, block) for view in self.views]
-            shape = tuple(cut.stop - cut.start for cut in block)
-            for instruction in program:
-                register = len(registers)
-                if register in out_of:
-                    out = self.out_views[out_of[register]][block]
+        for block in cut.grid.blocks(task):
+            shape = tuple([one.stop - one.start for one in block])
+            held = temporaries if shape == cut.grid.extents else self._temporaries(shape)
+            registers = self._cut_inputs(block)
+            for step in cut.steps:
+                if step.output is None:
+                    out = held[len(registers)]
                 else:
-                    out = _shaped(temporaries[register], shape)
-                _execute(instruction, registers, out, block)
+                    out = self.out_views[step.output][block]
+                step.run(registers, out, block)
                 registers.append(out)
             if states is not None and reducing is not None:
                 source = registers[reducing.register]
@@ -172,19 +188,26 @@ class Job:
             self.states[task] = states.total()
 
     def _whole(self, task: int) -> None:
-        instruction = self.region.program[0]
+        (step,) = self.cut.steps
         for block in self.cut.grid.blocks(task):
-            registers = [_cut(view, block) for view in self.views]
-            _execute(instruction, registers, self.out_views[0][block], block)
+            step.run(self._cut_inputs(block), self.out_views[0][block], block)
 
-    def _temporaries(self) -> dict[int, numpy.ndarray]:
-        cut = self.cut
-        size = cut.grid.block_elements
+    def _cut_inputs(self, block: Block) -> list[Any]:
+        return [
+            view[block] if full else _cut(view, block)
+            for view, full in zip(self.views, self.cut.full, strict=True)
+        ]
+
+    def _temporaries(self, shape: tuple[int, ...]) -> dict[int, numpy.ndarray]:
+        """Return the scratch arrays of a block of ``shape``, by register."""
+        size = 1
+        for extent in shape:
+            size *= extent
         made: dict[int, numpy.ndarray] = {}
-        for register, slot in cut.slots.items():
-            dtype = cut.dtypes[register]
-            memory = scratch(slot, size * dtype.itemsize)
-            made[register] = memory[: size * dtype.itemsize].view(dtype)
+        for register, slot in self.cut.slots.items():
+            dtype = self.cut.dtypes[register]
+            memory = scratch(slot, size * dtype.itemsize)[: size * dtype.itemsize].view(dtype)
+            made[register] = memory if len(shape) == 1 else memory.reshape(shape)
         return made
 
     def finish(self) -> None:
@@ -202,8 +225,7 @@ class Job:
                 heard.place = "reduce" if len(state) == 1 else None
                 result = reducing.row.finish(state, reducing.count, params)
                 where = tuple(
-                    slice(0, 1) if axis in reducing.axes else cut
-                    for axis, cut in enumerate(stripe)
+                    slice(0, 1) if axis in reducing.axes else cut for axis, cut in enumerate(stripe)
                 )
                 spot = target[where]
                 numpy.copyto(spot, numpy.reshape(result, spot.shape), casting="unsafe")
@@ -278,30 +300,36 @@ def _cut(view: numpy.ndarray, block: tuple[slice, ...]) -> numpy.ndarray:
     ]
 
 
-def _shaped(memory: numpy.ndarray, shape: tuple[int, ...]) -> numpy.ndarray:
-    if len(shape) == 1:
-        return memory[: shape[0]]
-    size = 1
-    for extent in shape:
-        size *= extent
-    return memory[:size].reshape(shape)
+class _Step:
+    """One instruction, ready to be run on registers."""
 
+    __slots__ = ("function", "operands", "output", "params", "run")
 
-def _execute(
-    instruction: Instruction,
-    registers: list[Any],
-    out: numpy.ndarray,
-    block: tuple[slice, ...],
-) -> None:
-    row = instruction.row
-    if type(row) is Elementwise:
-        operands = tuple([registers[i] for i in instruction.operands])
-        if row.fill is None:
-            row.ufunc(*operands, out=out)  # type: ignore[misc]
-        else:
-            row.fill(operands, out)
-    else:
-        row.fill(instruction.params, block[0].start if block else 0, out)
+    def __init__(self, instruction: Instruction, output: int | None) -> None:
+        row = instruction.row
+        self.output = output
+        self.operands = instruction.operands
+        self.params = instruction.params
+        self.function: Any = row.fill
+        self.run: Callable[[list[Any], numpy.ndarray, Block], None] = self._fill
+        if type(row) is not Elementwise:
+            self.run = self._generate
+        elif row.fill is None:
+            self.function = row.ufunc
+            self.run = self._unary if len(self.operands) == 1 else self._binary
+
+    def _unary(self, registers: list[Any], out: numpy.ndarray, block: Block) -> None:
+        self.function(registers[self.operands[0]], out=out)
+
+    def _binary(self, registers: list[Any], out: numpy.ndarray, block: Block) -> None:
+        left, right = self.operands
+        self.function(registers[left], registers[right], out=out)
+
+    def _fill(self, registers: list[Any], out: numpy.ndarray, block: Block) -> None:
+        self.function(tuple([registers[i] for i in self.operands]), out)
+
+    def _generate(self, registers: list[Any], out: numpy.ndarray, block: Block) -> None:
+        self.function(self.params, block[0].start, out)
 
 
 class _Fold:
@@ -335,9 +363,6 @@ class _Fold:
 
 def _tree(states: list[Any], combine: Callable[[Any, Any], Any]) -> Any:
     while len(states) > 1:
-        paired = [
-            combine(states[i], states[i + 1]) for i in range(0, len(states) - 1, 2)
-        ]
+        paired = [combine(states[i], states[i + 1]) for i in range(0, len(states) - 1, 2)]
         states = paired + states[len(states) - len(states) % 2 :]
     return states[0]
-

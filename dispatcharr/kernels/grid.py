@@ -1,22 +1,26 @@
 """How an iteration space is cut into blocks, and blocks into tasks.
 
-A block is a box that fits the cache; a task is a run of blocks that one thread works through. Without a
-reduction, tasks follow memory order. With one, boxes that feed the same results form a stripe, and a stripe is
-one task or, when there are few stripes, several: a choice made from the shape alone.
+A block is a box that fits the cache; a task is a run of blocks that one thread works through.
+Without a reduction, tasks follow memory order. With one, boxes that feed the same results form a
+stripe, and a stripe is one task or, when there are few stripes, several: a choice made from the
+shape alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 
 __all__ = ["RUN", "Grid", "block_grid"]
 
 Block = tuple[slice, ...]
+#: Grids of up to this many blocks keep them: a repeated kernel does not cut its space again.
+MOST_REMEMBERED = 1024
 #: Kept elements on the fastest axis of a block, when slower axes are reduced.
 KEPT_RUN = 4096
-#: The fastest axis is cut at multiples of this. NumPy's vector loops leave the end of a run to scalar
-#: code whose last bit may differ, so where runs end must not depend on threads or block sizes.
+#: The fastest axis is cut at multiples of this. NumPy's vector loops leave the end of a run to
+#: scalar code whose last bit may differ, so where runs end must not depend on threads or block
+#: sizes.
 RUN = 1024
 
 
@@ -32,17 +36,19 @@ class Grid:
         self.counts = tuple(
             -(-whole // part) if whole else 0 for whole, part in zip(shape, extents, strict=True)
         )
-        self.block_elements = _product(extents)
+        self._total = _product(self.counts)
+        self._remembered: dict[int, tuple[Block, ...]] = {}
         self.reduced = None if reduced is None else tuple(reduced)
         outer = [n for axis, n in enumerate(self.counts) if not self._is_reduced(axis)]
         self.outer = _product(outer)
-        self.inner = _product(self.counts) // self.outer if self.outer else 0
+        self.inner = self._total // self.outer if self.outer else 0
         if reduced is None:
             self.split = 1
             self.tasks = max(min(pieces, self.outer), 0)
         else:
-            wanted = -(-pieces // max(self.outer, 1))
-            self.split = max(min(wanted, self.inner), 1)
+            # Few blocks make few pieces: a piece of one block is mostly overhead.
+            wanted = min(pieces, max(-(-self.inner * self.outer // 4), 8))
+            self.split = max(min(-(-wanted // max(self.outer, 1)), self.inner), 1)
             self.tasks = self.outer * self.split
 
     def _is_reduced(self, axis: int) -> bool:
@@ -56,8 +62,16 @@ class Grid:
             ]
         )
 
-    def blocks(self, task: int) -> Iterator[Block]:
+    def blocks(self, task: int) -> Iterable[Block]:
         """Return the blocks of one task, in order."""
+        if self._total > MOST_REMEMBERED:
+            return self._blocks(task)
+        found = self._remembered.get(task)
+        if found is None:
+            found = self._remembered[task] = tuple(self._blocks(task))
+        return found
+
+    def _blocks(self, task: int) -> Iterator[Block]:
         if self.reduced is None:
             total = self.outer
             start, stop = total * task // self.tasks, total * (task + 1) // self.tasks

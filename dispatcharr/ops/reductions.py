@@ -1,9 +1,9 @@
 """The rows of reductions: how a block is reduced, how neighbours are joined, how the end is made.
 
-States are tuples of arrays that keep every axis. ``combine`` is called on neighbouring blocks in a fixed tree,
-left before right, so that a result depends on the data alone and never on threads. Sums are combined
-pairwise, as NumPy does within one call. Moments follow the pairwise update of Chan, Golub and LeVeque
-(1979), whose rounding error is of the order of the two-pass formula's.
+States are tuples of arrays that keep every axis. ``combine`` is called on neighbouring blocks in a
+fixed tree, left before right, so that a result depends on the data alone and never on threads. Sums
+are combined pairwise, as NumPy does within one call. Moments follow the pairwise update of Chan,
+Golub and LeVeque (1979), whose rounding error is of the order of the two-pass formula's.
 """
 
 from __future__ import annotations
@@ -194,9 +194,9 @@ def _rows() -> tuple[Reduction, ...]:
         row("max", "reduce_minmax", True, high, maximum, _value),
         row("mean", "reduce_sum", True, sum_, add, _mean, kinds="biuf"),
         row("var", "reduce_moments", True, _moments_partial, _moments_combine, _variance,
-            "f", ("ddof",)),
+            "f", ("ddof",), rereads=True),
         row("std", "reduce_moments", True, _moments_partial, _moments_combine, _deviation,
-            "f", ("ddof",)),
+            "f", ("ddof",), rereads=True),
         row("any", "reduce_logical", True, any_, either, _value),
         row("all", "reduce_logical", True, all_, both, _value),
         row("argmin", "reduce_arg", True, first, _arg_combine(numpy.less), _value, "biuf",
@@ -204,15 +204,18 @@ def _rows() -> tuple[Reduction, ...]:
         row("argmax", "reduce_arg", True, last, _arg_combine(numpy.greater), _value, "biuf",
             ordered=True),
         row("count_nonzero", "reduce_count", False, _count_partial, _add, _value),
-        row("nansum", "reduce_sum", False, _nan_sum_partial, add, _value, "f"),
-        row("nanprod", "reduce_prod", False, _nan_prod_partial, multiply, _value, "f"),
+        row("nansum", "reduce_sum", False, _nan_sum_partial, add, _value, "f",
+            rereads=True),
+        row("nanprod", "reduce_prod", False, _nan_prod_partial, multiply, _value, "f",
+            rereads=True),
         row("nanmin", "reduce_minmax", False, flow, fmin, _nan_extreme_finish, "f"),
         row("nanmax", "reduce_minmax", False, fhigh, fmax, _nan_extreme_finish, "f"),
-        row("nanmean", "reduce_sum", False, _nan_mean_partial, _add, _nan_mean, "f"),
+        row("nanmean", "reduce_sum", False, _nan_mean_partial, _add, _nan_mean, "f",
+            rereads=True),
         row("nanvar", "reduce_moments", False, _nan_moments_partial, _moments_combine,
-            _nan_variance, "f", ("ddof",)),
+            _nan_variance, "f", ("ddof",), rereads=True),
         row("nanstd", "reduce_moments", False, _nan_moments_partial, _moments_combine,
-            _nan_deviation, "f", ("ddof",)),
+            _nan_deviation, "f", ("ddof",), rereads=True),
     )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """What a row of the op table is.
 
-An op knows no backend. Everything derived from a row (functions, operators, methods, stub, docs page,
-contract tests, calibration grid) is made by iterating over the table.
+An op knows no backend. Everything derived from a row (functions, operators, methods, stub, docs
+page, contract tests, calibration grid) is made by iterating over the table.
 """
 
 from __future__ import annotations
@@ -99,12 +99,11 @@ class Reduction:
         Dtype kinds for which the row is planned; others are left to NumPy.
     params : tuple of str
         Extra keyword arguments understood by ``finish``, such as ``ddof``.
-    empty : bool
-        Whether NumPy answers for zero elements.
-    state_dtype : callable or None
-        ``state_dtype(dtype)`` is the ``dtype`` that NumPy sums in when the user names none.
-    where : numpy scalar function or None
-        Value that stands for an element which ``where=`` leaves out; None: not planned.
+    ordered : bool
+        Whether the result depends on the order of elements (arg-reductions).
+    rereads : bool
+        Whether ``partial`` goes over its block more than once, so that the block should stay
+        in the cache.
     """
 
     name: str
@@ -116,6 +115,7 @@ class Reduction:
     kinds: str = "biufc"
     params: tuple[str, ...] = ()
     ordered: bool = False
+    rereads: bool = False
 
 
 Row = Elementwise | Generator

@@ -12,9 +12,7 @@ from dispatcharr.ops.row import Elementwise, Generator
 __all__ = ["BY_NAME", "BY_UFUNC", "ELEMENTWISE", "GENERATORS"]
 
 
-def _row(
-    name: str, cost: str, nin: int, operator: str | None = None, **more: Any
-) -> Elementwise:
+def _row(name: str, cost: str, nin: int, operator: str | None = None, **more: Any) -> Elementwise:
     """Make the row of NumPy's ufunc ``name``."""
     ufunc = getattr(numpy, name)
     aliases = tuple(

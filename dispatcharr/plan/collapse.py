@@ -1,7 +1,7 @@
 """Fewer axes: neighbouring axes that every operand walks in one stride become one.
 
-A contiguous operation of any rank becomes a run of elements; slices of a grid keep two axes. An axis that is
-reduced never merges with one that is kept.
+A contiguous operation of any rank becomes a run of elements; slices of a grid keep two axes. An
+axis that is reduced never merges with one that is kept.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Nodes become regions: the fusion policy.
 
 Pending nodes that are evaluated together share a region when they share an iteration space and the
-floating-point error modes they were recorded under. Every value that a live array still shows becomes an output of
-the region that computes it; other intermediates are never stored. A region ends, and its result is stored,
-for one of these reasons:
+floating-point error modes they were recorded under. Every value that a live array still shows
+becomes an output of the region that computes it; other intermediates are never stored. A region
+ends, and its result is stored, for one of these reasons:
 
 ============  ==========================================================================
 asked         its value was asked for, or is shown by a live array
@@ -14,8 +14,8 @@ fusion off    ``dispatch_options(fusion=False)`` is in force
 reduction     its values are consumed by a reduction and not stored
 ============  ==========================================================================
 
-Nothing here recurses: graphs are walked with explicit stacks. Plans are cached under a structural key, so a
-repeated statement is planned once.
+Nothing here recurses: graphs are walked with explicit stacks. Plans are cached under a structural
+key, so a repeated statement is planned once.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class ReduceRequest:
 class Step:
     """One region with where its buffers come from and go to.
 
-    ``inputs`` names leaves ``("leaf", i)`` and earlier results ``("node", i)``; ``outputs`` are the indices
-    of the nodes whose values it stores.
+    ``inputs`` names leaves ``("leaf", i)`` and earlier results ``("node", i)``; ``outputs`` are the
+    indices of the nodes whose values it stores.
     """
 
     region: Region
@@ -387,9 +387,7 @@ class _Geometry:
             return Layout(dtype, None, (), True)
         lead = len(shape) - len(own)
         axes = tuple(axis - lead for axis in self.order if axis >= lead)
-        seen = tuple(
-            1 if axis < lead else own[axis - lead] for axis in self.order
-        )
+        seen = tuple(1 if axis < lead else own[axis - lead] for axis in self.order)
         collapsed = tuple(_product(seen, group) for group in self.groups)
         contiguous = collapsed == self.shape and all(
             stride == dtype.itemsize * _product(space, range(i + 1, len(space)))

@@ -1,8 +1,8 @@
 """A region: one kernel as a value, free of data.
 
-A region is a short straight-line program over one iteration space. Registers are numbered: first the inputs,
-then one per result of each instruction. Inputs and outputs are described, not held, so that one region serves
-every repetition of a statement.
+A region is a short straight-line program over one iteration space. Registers are numbered: first
+the inputs, then one per result of each instruction. Inputs and outputs are described, not held, so
+that one region serves every repetition of a statement.
 """
 
 from __future__ import annotations

@@ -1,17 +1,18 @@
 """Who else can see a piece of memory.
 
-Every concrete value is a ``numpy.ndarray``; the array at the end of its chain of bases is its root, and
-roots are what this module knows. Work on a root may wait only while nobody outside can write to it:
+Every concrete value is a ``numpy.ndarray``; the array at the end of its chain of bases is its root,
+and roots are what this module knows. Work on a root may wait only while nobody outside can write to
+it:
 
 - memory that came in without a copy is *foreign* for ever (:func:`mark_foreign`);
 - memory that went out is *lent*: :func:`lend` gives the outside a view whose chain of bases ends
   at a :class:`Lease`; NumPy keeps the lease alive exactly as long as any outside view lives, and
   a weak reference to it says when the last one is gone;
-- memory that does not end in an array owning its data (a memory map, bytes, another library's buffer)
-  is foreign by nature.
+- memory that does not end in an array owning its data (a memory map, bytes, another library's
+  buffer) is foreign by nature.
 
-The tables are keyed by ``id(root)`` and each entry carries a weak reference to its root whose callback
-removes the entry, so an id that is used again never meets a stale entry.
+The tables are keyed by ``id(root)`` and each entry carries a weak reference to its root whose
+callback removes the entry, so an id that is used again never meets a stale entry.
 """
 
 from __future__ import annotations
@@ -106,9 +107,10 @@ def lend(host: numpy.ndarray) -> numpy.ndarray:
 
 
 def lend_bytes(host: numpy.ndarray) -> tuple[memoryview, int]:
-    """Return the span of memory of ``host`` as a counted buffer, and the offset of its first element.
+    """Return the memory that ``host`` spans as a counted buffer, and its first element's offset.
 
-    A consumer of an interface dictionary keeps its ``data``; a raw pointer there could not be counted.
+    A consumer of an interface dictionary keeps its ``data``; a raw pointer there could not be
+    counted.
     """
     low, high = numpy.lib.array_utils.byte_bounds(host)
     first = host.__array_interface__["data"][0]

@@ -1,8 +1,8 @@
 """Which pending work still reads a root, and which running kernels do.
 
-A write to memory must first run the pending work that reads it, and wait for kernels of other threads
-that already read it. Both questions are asked by root and answered here; the answer to the first is
-weak, so a pending array that nobody wants any more disappears from the table by itself.
+A write to memory must first run the pending work that reads it, and wait for kernels of other
+threads that already read it. Both questions are asked by root and answered here; the answer to the
+first is weak, so a pending array that nobody wants any more disappears from the table by itself.
 """
 
 from __future__ import annotations
@@ -12,7 +12,15 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
-__all__ = ["Reader", "any_pending", "observe", "pending_arrays", "readers_of", "reading", "wait_until_unread"]
+__all__ = [
+    "Reader",
+    "any_pending",
+    "observe",
+    "pending_arrays",
+    "readers_of",
+    "reading",
+    "wait_until_unread",
+]
 
 _readers: dict[int, dict[int, Reader]] = {}
 _lock = threading.RLock()
@@ -41,6 +49,22 @@ class Reader(weakref.ref):  # type: ignore[type-arg]
                 if entry is None:
                     entry = _readers[root] = {}
                 entry[self.key] = self
+            _tell()
+
+    def file(self, roots: tuple[int, ...]) -> None:
+        """File the array under ``roots`` in the place of those that it read before."""
+        if self() is None:
+            return
+        with _lock:
+            for root in self.roots:
+                entry = _readers.get(root)
+                if entry is not None and root not in roots:
+                    entry.pop(self.key, None)
+                    if not entry:
+                        del _readers[root]
+            self.roots = roots
+            for root in roots:
+                _readers.setdefault(root, {})[self.key] = self
             _tell()
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """NumPy is the answer book: what a call gave, and in what two answers differ.
 
-An answer is everything that a program can notice: the value with its type, dtype, shape, strides and bits; the
-exception with its message; the warnings. Any NaN equals any other.
+An answer is everything that a program can notice: the value with its type, dtype, shape, strides
+and bits; the exception with its message; the warnings. Any NaN equals any other.
 """
 
 from __future__ import annotations

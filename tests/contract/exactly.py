@@ -1,4 +1,4 @@
-"""What a reduction should be, in more digits than the dtype has, and how far from it NumPy itself is."""
+"""What a reduction should be, in more digits than the dtype has, and how far from it NumPy is."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _moments(a: Any, present: Any, axis: Any, ddof: float) -> tuple[Any, Any]:
 
 
 def reference(name: str, a: numpy.ndarray, axis: Any, ddof: float) -> tuple[Any, Any]:
-    """Return a float reduction in extended precision, and the size that its error is measured by."""
+    """Return a float reduction in extended precision, and the size to measure its error by."""
     wide = a.astype(_WIDE.get(a.dtype.kind, numpy.longdouble))
     present = ~numpy.isnan(wide) if name.startswith("nan") else numpy.ones(a.shape, bool)
     kind = name.removeprefix("nan")
@@ -44,10 +44,8 @@ def reference(name: str, a: numpy.ndarray, axis: Any, ddof: float) -> tuple[Any,
     return found, size
 
 
-def no_worse(
-    name: str, a: numpy.ndarray, axis: Any, ddof: float, dtype: numpy.dtype[Any]
-) -> Close:
-    """Return what checks that an answer is no further from the truth than NumPy's, or close to it."""
+def no_worse(name: str, a: numpy.ndarray, axis: Any, ddof: float, dtype: numpy.dtype[Any]) -> Close:
+    """Return what checks that an answer is as near to the truth as NumPy's, or close to it."""
     with numpy.errstate(all="ignore"):
         exact, size = reference(name, a, axis, ddof)
     few = FEW * (4 if name.endswith(("var", "std")) else 1)
@@ -66,7 +64,7 @@ def no_worse(
             return None
         at = tuple(int(i) for i in numpy.argwhere(bad)[0])
         return (
-            f"{int(bad.sum())} of {bad.size} elements; at {at}: {got[at]!r} instead of {wanted[at]!r};"
+            f"{int(bad.sum())} of {bad.size} elements; at {at}: {got[at]!r}, not {wanted[at]!r};"
             f" off by {float(off[at] / scale[at]):.3g} of its size, NumPy by"
             f" {float(theirs[at] / scale[at]):.3g}"
         )

@@ -1,4 +1,4 @@
-"""What the tables say of a row, turned into things to try: which dtypes, which function, how exact."""
+"""What the tables say of a row, as things to try: which dtypes, which function, how exact."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What operations are tried on: special values of every dtype, and every layout in memory.
 
-A layout is a function of an array that both NumPy's arrays and ours understand, so that views of ours are
-made by our own indexing.
+A layout is a function of an array that both NumPy's arrays and ours understand, so that views of
+ours are made by our own indexing.
 """
 
 from __future__ import annotations

@@ -117,10 +117,13 @@ def layouts(row: Elementwise, chars: str) -> Iterator[tuple[str, Callable[[Any],
         if row.nin > 1:
             for place in range(row.nin):
                 for what, rest in (("plain", others), ("a row", rows)):
-                    yield f"{name} at {place}, {what}", (
-                        lambda use, b=bases, r=rest, v=view, p=place: [
-                            v(use(x)) if i == p else use(r[i]) for i, x in enumerate(b)
-                        ]
+                    yield (
+                        f"{name} at {place}, {what}",
+                        (
+                            lambda use, b=bases, r=rest, v=view, p=place: [
+                                v(use(x)) if i == p else use(r[i]) for i, x in enumerate(b)
+                            ]
+                        ),
                     )
 
 

@@ -24,8 +24,9 @@ def aranges() -> Iterator[Call]:
         yield "arange", (n, -5, -3), {}
         yield "arange", (float(n),), {}
     for bounds in ((0, 1, 0.1), (0.5, 700, 0.7), (10, 0, -0.25), (1, 2, 0), (3, 3), (True, 9),
-                   (0, 2**62, 2**57), (-(2**63), 2**63 - 1, 2**60), (2**63 - 5, 2**63 + 5), (2**64,),
-                   (1j, 5), (0, 10, numpy.int8(3)), (numpy.float32(0), 9), (0.0, float("nan")),
+                   (0, 2**62, 2**57), (-(2**63), 2**63 - 1, 2**60), (2**63 - 5, 2**63 + 5),
+                   (2**64,), (1j, 5),
+                   (0, 10, numpy.int8(3)), (numpy.float32(0), 9), (0.0, float("nan")),
                    (0.0, float("inf")), ("a",), (), (1, 2, 3, 4, 5), (None,)):  # fmt: skip
         yield "arange", bounds, {}
     for char in DTYPES:
@@ -44,7 +45,8 @@ def linspaces() -> Iterator[Call]:
         yield "linspace", (-3.7, 1e3, num), {}
     for start, stop in ((1, 1), (5, -5), (0, float("inf")), (float("nan"), 1), (1e308, -1e308),
                         (0, 5e-324), (-0.0, 0.0), (2**60, 2**60 + 1000), (10**400, 1), (0, 1j),
-                        (numpy.float32(1), 2), (True, False), ([0, 1], [5, 9]), ("a", 1)):  # fmt: skip
+                        (numpy.float32(1), 2), (True, False), ([0, 1], [5, 9]),
+                        ("a", 1)):  # fmt: skip
         yield "linspace", (start, stop), {}
         yield "linspace", (start, stop, 1000), {"endpoint": False}
     for char in DTYPES:
@@ -114,7 +116,9 @@ def test_filled_like_another(name: str) -> None:
                 mine = ours(prototype)
                 with mode(backend, way):
                     got = ask(genuine(lambda: getattr(np, name)(mine, *args, **kwargs)))
-                    pending = ask(lambda: getattr(np, name)(np.where(True, mine, mine), *args, **kwargs))
+                    pending = ask(
+                        lambda: getattr(np, name)(np.where(True, mine, mine), *args, **kwargs)
+                    )
                 close = (lambda a, b: None) if name == "empty_like" else None
                 same = type(prototype) is numpy.ndarray and prototype.dtype.isnative
                 reason = differ(got, wanted, close=close) or (

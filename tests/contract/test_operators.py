@@ -18,7 +18,9 @@ from samples import DTYPES, filled, specials, tame
 def _python_operator(name: str, prefix: str = "") -> Callable[..., Any]:
     if name == "divmod":
         return divmod
-    return getattr(operator, prefix + (f"{name}_" if name in ("and", "or") and not prefix else name))
+    return getattr(
+        operator, prefix + (f"{name}_" if name in ("and", "or") and not prefix else name)
+    )
 
 
 BY_OPERATOR = {row.operator: row for row in ROWS.values() if row.operator}
@@ -26,7 +28,10 @@ BINARY = [name for name, row in BY_OPERATOR.items() if row.nin == 2]
 UNARY = [name for name, row in BY_OPERATOR.items() if row.nin == 1]
 COMPARISONS = {"lt", "le", "eq", "ne", "gt", "ge"}
 IN_PLACE = [name for name in BINARY if name not in COMPARISONS and name != "divmod"]
-FEWER = [("serial", "deferred"), ("threads", "at once") if len(MODES) > 3 else ("serial", "at once")]
+FEWER = [
+    ("serial", "deferred"),
+    ("threads", "at once") if len(MODES) > 3 else ("serial", "at once"),
+]
 
 
 class Stranger:
@@ -59,6 +64,12 @@ def others(char: str) -> Iterator[Any]:
     yield from (numpy.ma.masked_array([1.0, 2, 3, 4, 5]), numpy.arange(5, dtype=object))
 
 
+def short(operands: tuple[Any, ...]) -> str:
+    return ", ".join(
+        f"{a.dtype}{a.shape}" if isinstance(a, numpy.ndarray) else repr(a) for a in operands
+    )
+
+
 def check(
     name: str, operate: Callable[..., Any], cases: Iterator[tuple[Any, ...]], modes: Any
 ) -> None:
@@ -72,7 +83,7 @@ def check(
                 got = ask(genuine(operate), *mine)
             reason = differ(_without_address(got), _without_address(wanted), exact=is_exact(row))
             if reason:
-                wrong.append(f"{backend}, {way}, {name} of {operands!r}: {reason}")
+                wrong.append(f"{backend}, {way}, {name} of {short(operands)}: {reason}")
     report(wrong)
 
 
@@ -124,7 +135,8 @@ def test_unary(name: str) -> None:
 
 
 @pytest.mark.parametrize("exponent", [0, 1, 2, 3, -1, -2, 0.5, 2.0, 1.0, -0.5, -1.0, True, 2 + 0j,
-                                      numpy.float64(2), numpy.int8(2), numpy.array(2), 1e400])  # fmt: skip
+                                      numpy.float64(2), numpy.int8(2), numpy.array(2),
+                                      1e400])  # fmt: skip
 def test_powers(exponent: Any) -> None:
     def cases() -> Iterator[tuple[Any, ...]]:
         for char in DTYPES:
@@ -153,10 +165,11 @@ def _in_place(operate: Callable[..., Any]) -> Callable[..., Any]:
 def test_in_place(name: str) -> None:
     def cases() -> Iterator[tuple[Any, ...]]:
         for char in "dfBl?F":
-            array = filled(char, (3, 5))
-            for other in (2, 300, -1, 0.5, 2.0, 1j, True, numpy.float32(1.5), numpy.int8(3), [1] * 5,
-                          filled("d", 5), filled("b", (3, 1)), numpy.ones((2, 3, 5)), None, "a",
-                          filled("f", (3, 5)), numpy.zeros(4), filled("l", (5, 3)).T):  # fmt: skip
+            array = filled(char, (9, 5))
+            for other in (2, 300, -1, 0.5, 2.0, 1j, True, numpy.float32(1.5), numpy.int8(3),
+                          [1] * 5,
+                          filled("d", 5), filled("b", (9, 1)), numpy.ones((2, 9, 5)), None, "a",
+                          filled("f", (9, 5)), numpy.zeros(4), filled("l", (5, 9)).T):  # fmt: skip
                 yield array, other
 
     run = _in_place(_python_operator(name, "i"))
@@ -169,7 +182,7 @@ def test_in_place(name: str) -> None:
                 got = ask(run, ours(array), ours(other))
             reason = differ(_without_address(got), _without_address(wanted), exact=is_exact(row))
             if reason:
-                wrong.append(f"{backend}, {way}, {array.dtype} {name}= {other!r}: {reason}")
+                wrong.append(f"{backend}, {way}, {name}= of {short((array, other))}: {reason}")
     report(wrong)
 
 
@@ -184,7 +197,7 @@ def test_in_place_on_a_pending_array(name: str) -> None:
             first = use.where(True, x, x)
             second = use.where(True, first, y)
             kept = first
-            first = operate(first, y)  # noqa: B023
+            first = operate(first, y)
             return first, second, kept, first is kept
 
         wanted = ask(program, numpy, array, other)
@@ -260,4 +273,52 @@ def test_assignment_on_shared_memory(size: int) -> None:
                 reason = differ(got, wanted)
                 if reason:
                     wrong.append(f"{backend}, {way}, {what}, expression {number}: {reason}")
+    report(wrong)
+
+
+WRITES: dict[str, Callable[[Any, Any], Any]] = {
+    "item": lambda use, y: y.__setitem__(0, 99.0),
+    "slice": lambda use, y: y.__setitem__(slice(1, None), y[:-1]),
+    "operator": lambda use, y: operator.iadd(y, 5),
+    "view": lambda use, y: operator.imul(y[::2], 3),
+    "out": lambda use, y: use.sqrt(y, out=y),
+    "method": lambda use, y: y.sort(),
+    "fill": lambda use, y: y.fill(7),
+    "export": lambda use, y: numpy.asarray(y).__setitem__(slice(None), 3.0),
+    "function": lambda use, y: use.copyto(y, 8.0),
+    "at": lambda use, y: use.add.at(y, [0, 1, 1], 1.0),
+}
+LOOKS: dict[str, Callable[[Any, Any], Any]] = {
+    "not at all": lambda use, y: None,
+    "at an element": lambda use, y: float(y[2]),
+    "at the sum": lambda use, y: y.sum(),
+    "at all of it": lambda use, y: str(y),
+}
+
+
+@pytest.mark.parametrize("size", [50, 5000])
+@pytest.mark.parametrize("write", WRITES)
+def test_a_write_does_not_reach_what_waits_on_the_array(write: str, size: int) -> None:
+    def program(use: Any, x: Any, look: Callable[[Any, Any], Any]) -> Any:
+        y = x + 1.0
+        double = y * 2
+        chain = use.sqrt(double) + y
+        look(use, y)
+        more = y - chain
+        WRITES[write](use, y)
+        after = y + double
+        look(use, y)
+        WRITES[write](use, y)
+        return double, chain, more, y, after
+
+    wrong = []
+    for name, look in LOOKS.items():
+        values = tame("d", size)
+        wanted = ask(program, numpy, values.copy(), look)
+        for backend, way in MODES:
+            with mode(backend, way):
+                got = ask(program, np, ours(values), look)
+            reason = differ(got, wanted)
+            if reason:
+                wrong.append(f"{backend}, {way}, looked {name}: {reason}")
     report(wrong)

@@ -14,7 +14,7 @@ from answers import MODES, Answer, ask, differ, genuine, mode, ours, report
 from dispatcharr.ops.reductions import REDUCTIONS
 from dispatcharr.ops.row import Reduction
 from exactly import exact_sum, no_worse
-from samples import DTYPES, LAYOUTS, filled, specials, tame
+from samples import DTYPES, LAYOUTS, specials, tame
 
 ROWS = pytest.mark.parametrize("row", REDUCTIONS, ids=[row.name for row in REDUCTIONS])
 SHAPES = [(1,), (15,), (3, 4, 5), (40, 3), (0,), (2, 0, 3), ()]
@@ -22,7 +22,17 @@ LARGE = [(3 * 16384 + 7,), (300, 257), (2, 300, 130)]
 AXES = [None, 0, -1, 1, (0, 2), (0, 1, 2), (-1, 0), ()]
 WRONG_AXES = [[0], [0, 1], 7, -4, (0, 0), 1.0, (0, 1.0), "0", (0, 9)]
 #: Rows whose result is one of the elements, or a count: nothing is ever rounded.
-NEVER_ROUNDED = {"min", "max", "any", "all", "argmin", "argmax", "count_nonzero", "nanmin", "nanmax"}
+NEVER_ROUNDED = {
+    "min",
+    "max",
+    "any",
+    "all",
+    "argmin",
+    "argmax",
+    "count_nonzero",
+    "nanmin",
+    "nanmax",
+}
 FEWER = [("serial", "deferred"), ("serial", "at once")]
 
 
@@ -175,7 +185,13 @@ def test_slices_of_missing_values(row: Reduction) -> None:
         values[1] = numpy.nan
         values[:, 2] = numpy.nan
         values[3, 3] = numpy.nan
-        for given in ({}, {"axis": 0}, {"axis": 1}, {"axis": 1, "keepdims": True}, {"axis": (0, 1)}):
+        for given in (
+            {},
+            {"axis": 0},
+            {"axis": 1},
+            {"axis": 1, "keepdims": True},
+            {"axis": (0, 1)},
+        ):
             if not (row.ordered and given.get("axis") == (0, 1)):
                 check(row, values, given, f"{char}, {given}", wrong, FEWER)
                 check(row, values[1:2], given, f"{char}, all missing, {given}", wrong, FEWER)
@@ -238,7 +254,8 @@ def test_out_argument(row: Reduction) -> None:
     wrong: list[str] = []
     values = tame("d", (3, 4))
     for out in (numpy.zeros(4), numpy.zeros(4, "f"), numpy.zeros(4, "l"), numpy.zeros((4, 1))[:, 0],
-                numpy.zeros(8)[::2], numpy.zeros(3), numpy.zeros((1, 4)), numpy.zeros(4, ">f8")):  # fmt: skip
+                numpy.zeros(8)[::2], numpy.zeros(3), numpy.zeros((1, 4)),
+                numpy.zeros(4, ">f8")):  # fmt: skip
         theirs, mine = out.copy(), np.array(out)
         wanted = ask(lambda: getattr(numpy, row.name)(values, axis=0, out=theirs))
         given = ours(values)
@@ -249,7 +266,10 @@ def test_out_argument(row: Reduction) -> None:
                     got = ask(lambda: getattr(np, row.name)(argument, axis=0, out=mine))
                 compare = None if wanted.error else close(row, values, wanted, axis=0)
                 reason = differ(got, wanted, close=compare)
-                if wanted.error is None and getattr(np, row.name)(given, axis=0, out=mine) is not mine:
+                if (
+                    wanted.error is None
+                    and getattr(np, row.name)(given, axis=0, out=mine) is not mine
+                ):
                     reason = reason or "it does not return the array given as out"
                 if reason:
                     wrong.append(f"{backend}, {way}, out {out.dtype} {out.shape}: {reason}")

@@ -1,4 +1,4 @@
-"""What the tests of the face share: arrays in both states, and what it means to be NumPy's equal."""
+"""What the tests of the face share: arrays in both states, and what it is to be NumPy's equal."""
 
 from __future__ import annotations
 

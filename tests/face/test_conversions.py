@@ -44,7 +44,7 @@ def test_conversion(convert: Any, values: Any, same_outcome: SameOutcome) -> Non
         same_outcome(lambda: run(array), lambda: values.tobytes())
     elif convert in (hash, round):
         # The messages name the class, which NumPy spells with its module.
-        with pytest.raises(TypeError, match="unhashable type|doesn't define __round__"):
+        with pytest.raises(TypeError, match=r"unhashable type|doesn't define __round__"):
             run(array)
     else:
         same_outcome(lambda: run(array), lambda: run(values))
@@ -75,7 +75,7 @@ def test_iteration_gives_scalars_of_vectors_and_views_of_matrices(make: Make) ->
     matrix = make(numpy.zeros((2, 3)))
     for row in matrix:
         assert type(row) is np.ndarray
-        row += 1
+        row += 1  # noqa: PLW2901 - in place: a row is a view
     assert matrix.sum() == 6
     first, second = make([7, 8])
     assert (first, second) == (7, 8)

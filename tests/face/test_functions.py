@@ -87,8 +87,8 @@ CALLS: dict[str, Callable[[Any, Any], Any]] = {
     "broadcast": lambda m, a: m.broadcast(a, a[0]).shape,
     "nditer": lambda m, a: [float(v) for v in m.nditer(a)],
 }
-ROUNDED = {"linalg.norm", "linalg.inv", "linalg.svd", "linalg.eigh", "linalg.solve", "average", "cov",
-           "polyfit", "chebyshev", "einsum", "dot", "matmul"}  # fmt: skip
+ROUNDED = {"linalg.norm", "linalg.inv", "linalg.svd", "linalg.eigh", "linalg.solve", "average",
+           "cov", "polyfit", "chebyshev", "einsum", "dot", "matmul"}  # fmt: skip
 
 
 def close(ours: Any, numpys: Any) -> None:
@@ -127,8 +127,10 @@ def test_random_generators_keep_their_numbers(same: Callable[..., None]) -> None
     for draw in (
         lambda g: g.random(5), lambda g: g.normal(size=(2, 3)), lambda g: g.integers(0, 9, 4),
         lambda g: g.permutation(6), lambda g: g.choice([1, 2, 3], 4), lambda g: g.random(),
-        lambda g: g.standard_normal(4, dtype="f4"), lambda g: g.multivariate_normal([0, 0], [[1, 0], [0, 1]]),
-        lambda g: g.bytes(4), lambda g: g.spawn(1)[0].random(3), lambda g: g.shuffle(l := [1, 2, 3]) or l,
+        lambda g: g.standard_normal(4, dtype="f4"),
+        lambda g: g.multivariate_normal([0, 0], [[1, 0], [0, 1]]),
+        lambda g: g.bytes(4), lambda g: g.spawn(1)[0].random(3),
+        lambda g: g.shuffle(cards := [1, 2, 3]) or cards,
     ):  # fmt: skip
         same(draw(np.random.default_rng(42)), draw(numpy.random.default_rng(42)))
         same(draw(np.random.Generator(np.random.PCG64(1))),
@@ -167,9 +169,10 @@ def test_random_generators_are_what_they_were(make: Make) -> None:
     array = make([1, 2, 3, 4])
     generator.shuffle(array)
     assert sorted(array) == [1, 2, 3, 4]
-    assert np.random.RandomState(np.random.PCG64(1)).rand() == numpy.random.RandomState(
-        numpy.random.PCG64(1)
-    ).rand()
+    assert (
+        np.random.RandomState(np.random.PCG64(1)).rand()
+        == numpy.random.RandomState(numpy.random.PCG64(1)).rand()
+    )
 
 
 def test_files(make: Make, tmp_path: Any, same: Callable[..., None]) -> None:
@@ -188,7 +191,9 @@ def test_files(make: Make, tmp_path: Any, same: Callable[..., None]) -> None:
     same(np.loadtxt(text), values)
     mapped = np.load(tmp_path / "one.npy", mmap_mode="r")
     assert isinstance(mapped, numpy.memmap)
-    same(np.genfromtxt(io.StringIO("1,2\n3,4"), delimiter=","), numpy.array([[1.0, 2.0], [3.0, 4.0]]))
+    same(
+        np.genfromtxt(io.StringIO("1,2\n3,4"), delimiter=","), numpy.array([[1.0, 2.0], [3.0, 4.0]])
+    )
 
 
 def test_testing_functions(make: Make) -> None:

@@ -43,7 +43,9 @@ def test_reading(key: Any, make: Make, same_outcome: Callable[..., None]) -> Non
     same_outcome(lambda: array[key], lambda: CUBE[key])
 
 
-@pytest.mark.parametrize("value", [7, numpy.arange(5), "pending", "text", [[1], [2], [3]]], ids=repr)
+@pytest.mark.parametrize(
+    "value", [7, numpy.arange(5), "pending", "text", [[1], [2], [3]]], ids=repr
+)
 @pytest.mark.parametrize("key", KEYS, ids=repr)
 def test_writing(
     key: Any, value: Any, make: Make, same_outcome: Callable[..., None], pending: Make
@@ -71,7 +73,8 @@ def test_reading_a_scalar_key_of_ours(make: Make) -> None:
 def test_assignment_casts_as_numpy_does(
     dtype: Any, make: Make, same_outcome: Callable[..., None]
 ) -> None:
-    for value in (1, 1.7, -1, 1j, True, None, "2020", numpy.float32(2.5), [1, 0], numpy.array([1, 2.5]),
+    for value in (1, 1.7, -1, 1j, True, None, "2020", numpy.float32(2.5), [1, 0], numpy.array([1,
+    2.5]),
                   10**30, numpy.datetime64("2020-01-01")):  # fmt: skip
         host = numpy.zeros(2, dtype)
         array = make(host) if host.dtype.kind in "bifc" else np.zeros(2, dtype)

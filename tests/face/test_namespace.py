@@ -23,7 +23,13 @@ from dispatcharr.face.ndarray import ndarray
 CLASSES = {
     "ndarray", "vectorize", "Generator", "RandomState",
 }  # fmt: skip
-_SKIPPED = ("numpy.f2py", "numpy.distutils", "numpy.conftest", "numpy.core", "numpy.typing.mypy_plugin")
+_SKIPPED = (
+    "numpy.f2py",
+    "numpy.distutils",
+    "numpy.conftest",
+    "numpy.core",
+    "numpy.typing.mypy_plugin",
+)
 
 
 def _submodules() -> list[str]:
@@ -120,9 +126,10 @@ def test_constants_dtypes_and_exceptions_are_the_same_objects() -> None:
 def test_import_forms() -> None:
     import dispatcharr.fft
     import dispatcharr.polynomial.polynomial as P
-    from dispatcharr import linalg
     from dispatcharr.lib.stride_tricks import sliding_window_view
     from dispatcharr.linalg import norm
+
+    from dispatcharr import linalg
 
     assert dispatcharr.fft is np.fft
     assert linalg.norm is norm is np.linalg.norm
@@ -135,7 +142,9 @@ def test_import_forms() -> None:
 def test_unknown_names() -> None:
     with pytest.raises(AttributeError, match="module 'dispatcharr' has no attribute 'nonsense'"):
         np.nonsense
-    with pytest.raises(AttributeError, match=r"module 'dispatcharr.linalg' has no attribute 'none'"):
+    with pytest.raises(
+        AttributeError, match=r"module 'dispatcharr.linalg' has no attribute 'none'"
+    ):
         np.linalg.none
     with pytest.raises(ImportError):
         importlib.import_module("dispatcharr.nonsense")

@@ -69,9 +69,7 @@ def _answers_alone(value: Any) -> bool:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("values", ARRAYS.values(), ids=ARRAYS)
 @pytest.mark.parametrize("operate", BINARY)
-def test_binary_operators(
-    operate: Any, values: Any, make: Make, same_outcome: SameOutcome
-) -> None:
+def test_binary_operators(operate: Any, values: Any, make: Make, same_outcome: SameOutcome) -> None:
     array = make(values)
     for other in OTHERS:
         for mine in (other, ours(other)):
@@ -105,9 +103,7 @@ def test_inplace_operators(
 
 @pytest.mark.parametrize("operate", [operator.neg, operator.pos, abs, operator.invert])
 @pytest.mark.parametrize("values", ARRAYS.values(), ids=ARRAYS)
-def test_unary_operators(
-    operate: Any, values: Any, make: Make, same_outcome: SameOutcome
-) -> None:
+def test_unary_operators(operate: Any, values: Any, make: Make, same_outcome: SameOutcome) -> None:
     same_outcome(unnamed(lambda: operate(make(values))), unnamed(lambda: operate(values)))
 
 

@@ -132,7 +132,7 @@ def test_a_copy_is_independent(name: str, side: int, same: Callable[..., None]) 
 @pytest.mark.parametrize("second", ["slice", "T", "reverse", "np.ravel", "ellipsis"])
 def test_views_of_views(first: str, second: str, side: int) -> None:
     host, array = matrix(numpy, side), matrix(np, side)
-    if first in ("row", "reshape") and second == "slice" or (first, second) == ("row", "reverse"):
+    if (first in ("row", "reshape") and second == "slice") or (first, second) == ("row", "reverse"):
         pytest.skip("the second view takes two axes")
     if first == "reshape" and second == "reverse":
         pytest.skip("the second view takes two axes")

@@ -49,7 +49,9 @@ SPELLED: dict[str, dict[str, str]] = {
         "astype clip conjugate divmod": "methods whose signatures are not those of a function",
     },
     "face/operators.py": {
-        "power square sqrt reciprocal positive": "NumPy's own rule: x**2 is square(x), and so on",
+        "power": "NumPy computes some powers, such as x**2, by other operations",
+        "positive": "the row that copies",
+        "log": "NumPy's mode for floating-point errors that are to be heard",
         "astype": "in-place operators convert to the dtype of their target",
     },
     "face/reductions.py": {
@@ -57,7 +59,7 @@ SPELLED: dict[str, dict[str, str]] = {
         "mean": "NumPy adds integers up as float64 in mean alone",
         "max min": "the rows that amax and amin stand for",
     },
-    "kernels/blocks.py": {"all": "NumPy's word for every kind of floating-point error"},
+    "kernels/blocks.py": {"log": "NumPy's mode for floating-point errors that are to be heard"},
     "route/": {
         "serial threads": "columns of the profile, which are named after the crews measured",
     },

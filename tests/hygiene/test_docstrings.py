@@ -28,13 +28,13 @@ CALLABLES = [
 # In a process of their own: some examples set options of the process. Docstrings that are NumPy's,
 # handed on, are not ours to run.
 RUN_EXAMPLES = """
-import ast, doctest, importlib, pkgutil, sys
+import ast, doctest, importlib, pathlib, pkgutil, sys
 import dispatcharr
 finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner()
 for found in pkgutil.walk_packages(dispatcharr.__path__, "dispatcharr."):
     module = None if "__main__" in found.name else importlib.import_module(found.name)
     if (getattr(module, "__file__", None) or "").endswith(".py"):
-        nodes = ast.walk(ast.parse(open(module.__file__, encoding="utf-8").read()))
+        nodes = ast.walk(ast.parse(pathlib.Path(module.__file__).read_text("utf-8")))
         own = {node.value for node in nodes if isinstance(node, ast.Constant)}
         for test in finder.find(module, found.name):
             if test.docstring in own:

@@ -22,7 +22,10 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def sources() -> list[Path]:
-    folders = ("dispatcharr", "tools", "tests", "examples", "asv_benchmarks/benchmarks", "docs")
+    folders = (
+        "dispatcharr", "tools", "tests", "examples", "benchmarks", "asv_benchmarks/benchmarks",
+        "docs",
+    )  # fmt: skip
     found = [ROOT / "hatch_build.py"]
     for folder in folders:
         found += [p for end in ("py", "pyi") for p in sorted((ROOT / folder).rglob(f"*.{end}"))]

@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PLACES = (
     "*.md", "*.py", "*.toml", "Makefile", ".ci/*", ".pre-commit-config.yaml",
-    "asv_benchmarks/*.json", "asv_benchmarks/benchmarks/*.py", "changelog.d/*",
+    "asv_benchmarks/*.json", "asv_benchmarks/benchmarks/*.py", "benchmarks/*", "changelog.d/*",
     "dispatcharr/**/*.py", "dispatcharr/**/*.pyi", "dispatcharr/**/*.c", "docs/**/*.md",
     "docs/**/*.py", "examples/*", "tests/**/*.py", "tools/*.py",
 )  # fmt: skip

@@ -42,7 +42,9 @@ def test_a_chain_of_operations_is_one_kernel_with_one_output(kernels: list[Any])
     (region,) = regions(kernels)
     assert len(region.program) == 5
     assert len(region.outputs) == 1
-    numpy.testing.assert_array_equal(y, 2 * line().to_numpy() + 3 * line().to_numpy() - line().to_numpy() ** 2)
+    numpy.testing.assert_array_equal(
+        y, 2 * line().to_numpy() + 3 * line().to_numpy() - line().to_numpy() ** 2
+    )
 
 
 def test_an_intermediate_that_a_name_shows_becomes_an_output(kernels: list[Any]) -> None:
