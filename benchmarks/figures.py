@@ -155,7 +155,7 @@ def surroundings() -> dict[str, Any]:
     from dispatcharr.kernels.cpus import thread_count
     from dispatcharr.route import profile as profiles
 
-    settings = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}  # noqa: TID251
+    settings = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
     settings.pop("DISPATCHARR_CACHE_DIR", None)
     return {
         "platform": platform.platform(),
@@ -173,7 +173,7 @@ def surroundings() -> dict[str, Any]:
 def clean_environment(calibrating: bool) -> None:
     """Take off what would make this another NumPy; must run before NumPy is loaded."""
     # The rule against reading the environment is for the package; this is about NumPy's libraries.
-    environment = os.environ  # noqa: TID251
+    environment = os.environ
     removed = [name for name in FOREIGN if environment.pop(name, None) is not None]
     if removed and "numpy" in sys.modules:  # something loads it at every start: start anew
         os.execv(sys.executable, sys.orig_argv)
@@ -194,7 +194,7 @@ def failed(row: Row) -> Reading:
 
 
 def report(asked: list[Row], quick: bool) -> tuple[list[Reading], dict[str, float], bool]:
-    """Measure and print; return the readings, the seconds of each row, and whether all went well."""
+    """Measure and print; return the readings, each row's seconds, and whether all went well."""
     from reading import HEADER, legend
 
     print(f"\n{HEADER}", flush=True)

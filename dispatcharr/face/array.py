@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy
 
-from dispatcharr import engine
 from dispatcharr.expr.nodes import Node
 from dispatcharr.face import _fastpath
+from dispatcharr.face.road import engine
 from dispatcharr.storage.exports import mark_foreign
 
 __all__ = ["ArrayMeta", "array_class", "concrete", "is_array", "operand", "unwrap", "wrap_outside"]

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from contextlib import ContextDecorator
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dispatcharr import _events, engine
+from dispatcharr import _events
 from dispatcharr._config import leave, options, override, set_process
-from dispatcharr.backends import registry
 from dispatcharr.expr.nodes import Node
 from dispatcharr.face import _fastpath, limits
 from dispatcharr.face.array import is_array
+from dispatcharr.face.road import engine, profiles, registry
 from dispatcharr.face.waiting import plans_everything
 from dispatcharr.storage.readers import pending_arrays
 
@@ -283,7 +283,6 @@ def calibrate(quick: bool = False, progress: Callable[[float, str], None] | None
     >>> np.calibrate(quick=True).source
     'calibrated'
     """
-    from dispatcharr.route import profile as profiles
     from dispatcharr.route.calibrate import calibrate as measure
 
     made = measure(quick=quick, progress=progress)

@@ -8,7 +8,6 @@ itself also holds on to is foreign too.
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
 import warnings
@@ -17,18 +16,17 @@ from typing import Any
 
 import numpy
 
-from dispatcharr import _events, engine
+from dispatcharr import _events
 from dispatcharr._config import options
 from dispatcharr._errors import FallbackError, FallbackWarning, user_level
 from dispatcharr.expr.build import SNAPSHOT_BYTES
 from dispatcharr.face import _fastpath
 from dispatcharr.face.array import array_class, unwrap
+from dispatcharr.face.road import engine
 from dispatcharr.storage.exports import mark_foreign, root_of
 from dispatcharr.storage.readers import any_pending
 
 __all__ = ["call", "finish", "forward", "left_to_numpy", "measure"]
-
-_log = logging.getLogger("dispatcharr")
 
 
 def _report(name: str, reason: str) -> None:
@@ -37,7 +35,9 @@ def _report(name: str, reason: str) -> None:
         return
     message = f"{name} was left to NumPy: {reason}"
     if level == "log":
-        _log.info(message)
+        import logging
+
+        logging.getLogger("dispatcharr").info(message)
     elif level == "warn":
         warnings.warn(message, FallbackWarning, stacklevel=user_level())
     else:

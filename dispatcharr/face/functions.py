@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy
 
-from dispatcharr import engine
 from dispatcharr._config import options
 from dispatcharr.expr.build import Declined, build
 from dispatcharr.expr.nodes import Node
 from dispatcharr.face import _fastpath, fallback, limits
 from dispatcharr.face.array import concrete, is_array, operand
+from dispatcharr.face.road import engine
 from dispatcharr.face.waiting import apply
 from dispatcharr.ops.row import Elementwise
 from dispatcharr.ops.table import BY_NAME, ELEMENTWISE

@@ -11,11 +11,10 @@ from collections.abc import Iterable
 
 from dispatcharr.expr.build import SNAPSHOT_BYTES
 from dispatcharr.face import _fastpath
+from dispatcharr.face.road import profiles, router
 from dispatcharr.ops.reductions import REDUCTIONS
 from dispatcharr.ops.row import Elementwise, Reduction, Row
 from dispatcharr.ops.table import BY_NAME, ELEMENTWISE, GENERATORS
-from dispatcharr.route import profile as profiles
-from dispatcharr.route.router import defer_floor
 
 __all__ = ["function_slot", "limit_of", "load", "prepare"]
 
@@ -58,7 +57,7 @@ def load() -> None:
     rows: tuple[Row | Reduction, ...] = (*ELEMENTWISE, *REDUCTIONS, *GENERATORS)
     for row in rows:
         if row.cost not in floors:
-            floors[row.cost] = max(defer_floor(row.cost, profile), UNREAD)
+            floors[row.cost] = max(router.defer_floor(row.cost, profile), UNREAD)
         _limits[row.name] = floors[row.cost]
     for row in ELEMENTWISE:
         _fastpath.set_limit(_slots[row.name], _limits[row.name])

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy
 
-from dispatcharr import engine
 from dispatcharr.expr.nodes import Node
 from dispatcharr.expr.order import strides_in_order
 from dispatcharr.face import (
@@ -29,6 +28,7 @@ from dispatcharr.face import (
     temporary,
 )
 from dispatcharr.face.array import ArrayMeta, concrete, is_array, set_array_class, unwrap
+from dispatcharr.face.road import engine
 from dispatcharr.ops.reductions import REDUCTIONS
 from dispatcharr.storage.exports import mark_foreign, root_of
 from dispatcharr.storage.readers import any_pending, observe
@@ -375,6 +375,9 @@ def _astype(
     copy: bool = True,
 ) -> Any:
     return functions.astype(self, dtype, order, casting, subok, copy)
+
+
+_astype.__qualname__ = "astype"  # what errors about its arguments say
 
 
 def _clip(self: Any, *args: Any, **kwargs: Any) -> Any:

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy
 
-from dispatcharr import engine
 from dispatcharr._config import options
 from dispatcharr.expr.build import Declined, build
 from dispatcharr.expr.nodes import Node
 from dispatcharr.face import _fastpath, fallback, limits
 from dispatcharr.face.array import concrete, is_array, operand, unwrap
 from dispatcharr.face.functions import FUNCTIONS, store_into, write_into
+from dispatcharr.face.road import engine
 from dispatcharr.face.temporary import is_temporary_item, set_item_count
 from dispatcharr.face.waiting import apply, may_wait
 from dispatcharr.ops.row import Elementwise

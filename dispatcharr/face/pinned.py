@@ -11,8 +11,8 @@ import sys
 
 import numpy
 
-from dispatcharr import engine
 from dispatcharr.expr.nodes import Leaf, Node
+from dispatcharr.face.road import engine
 from dispatcharr.storage.readers import pending_arrays
 
 __all__ = ["settle_pinned"]

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy
 
-from dispatcharr import engine
 from dispatcharr.expr.build import SNAPSHOT_BYTES
 from dispatcharr.face import _fastpath, fallback, functions, reductions
 from dispatcharr.face.array import array_class, concrete, is_array
+from dispatcharr.face.road import engine
 from dispatcharr.ops.reductions import REDUCTIONS
 from dispatcharr.ops.table import BY_UFUNC
 from dispatcharr.storage.exports import lend, lend_bytes, mark_foreign, root_of

@@ -13,19 +13,19 @@ from typing import Any
 
 import numpy
 
-from dispatcharr import _events, engine
+from dispatcharr import _events
 from dispatcharr._config import options
 from dispatcharr.expr.build import Declined
 from dispatcharr.expr.nodes import Node
 from dispatcharr.expr.order import empty_in_order, order_of
 from dispatcharr.face import _fastpath, fallback, limits
 from dispatcharr.face.array import is_array, operand
+from dispatcharr.face.road import engine, fuse
 from dispatcharr.face.temporary import is_temporary_argument, is_temporary_self
 from dispatcharr.face.waiting import plans_everything
 from dispatcharr.ops.kinds import INEXACT, is_planned
 from dispatcharr.ops.reductions import REDUCTIONS
 from dispatcharr.ops.row import Reduction
-from dispatcharr.plan.fuse import ReduceRequest
 
 __all__ = ["FUNCTIONS", "method", "reduce"]
 
@@ -130,7 +130,7 @@ def _plan_and_run(
         errors = (modes["divide"], modes["over"], modes["under"], modes["invalid"])
         if any(mode not in ("warn", "ignore") for mode in errors):
             raise Declined("errstate asks for an action at once")
-    request = ReduceRequest(
+    request = fuse.ReduceRequest(
         row, axes, _state_dtype(row, value.dtype, dtype, asked), dtype,
         tuple((name, asked[name]) for name in row.params if name in asked),
     )  # fmt: skip

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy
 
-from dispatcharr import _events, engine
+from dispatcharr import _events
 from dispatcharr._config import Options, options
 from dispatcharr.expr.build import Declined, build, may_warn_later
 from dispatcharr.expr.nodes import Node
@@ -23,6 +23,7 @@ from dispatcharr.face import _fastpath, limits
 from dispatcharr.face.array import operand, unwrap
 from dispatcharr.face.fallback import left_to_numpy
 from dispatcharr.face.pinned import settle_pinned
+from dispatcharr.face.road import engine
 from dispatcharr.ops.row import Elementwise
 from dispatcharr.storage.exports import is_visible
 from dispatcharr.storage.readers import Reader

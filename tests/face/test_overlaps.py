@@ -182,9 +182,7 @@ def test_statement(name: str, shape: tuple[int, ...], mode: None) -> None:
 
 
 @pytest.mark.parametrize("shape", [(50_000,), (1100,), (7,)], ids=str)
-def test_memory_written_by_its_owner_between_statements(
-    shape: tuple[int, ...], mode: None
-) -> None:
+def test_memory_written_by_its_owner_between_statements(shape: tuple[int, ...], mode: None) -> None:
     owner = numpy.zeros(shape)
     ours = np.asarray(owner)
     results = []

@@ -89,12 +89,26 @@ def own_backends() -> set[str]:
 
 
 def spelled(tree: ast.Module, names: set[str]) -> set[tuple[str, int]]:
-    """Return the strings of ``tree`` that are one of ``names``, with their lines."""
-    return {
-        (node.value, node.lineno)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in names
-    }
+    """Return the strings of ``tree`` that are one of ``names``, with their lines.
+
+    Lists of attributes and of exported names are left out: those are names of Python's.
+    """
+    found = set()
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Constant) and node.value in names:
+            found.add((str(node.value), node.lineno))
+        if not _lists_names(node):
+            waiting.extend(ast.iter_child_nodes(node))
+    return found
+
+
+def _lists_names(node: ast.AST) -> bool:
+    return isinstance(node, ast.Assign) and any(
+        isinstance(target, ast.Name) and target.id in ("__all__", "__slots__")
+        for target in node.targets
+    )
 
 
 def allowed(path: str) -> set[str]:
