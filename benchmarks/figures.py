@@ -172,7 +172,6 @@ def surroundings() -> dict[str, Any]:
 
 def clean_environment(calibrating: bool) -> None:
     """Take off what would make this another NumPy; must run before NumPy is loaded."""
-    # The rule against reading the environment is for the package; this is about NumPy's libraries.
     environment = os.environ
     removed = [name for name in FOREIGN if environment.pop(name, None) is not None]
     if removed and "numpy" in sys.modules:  # something loads it at every start: start anew
@@ -194,7 +193,7 @@ def failed(row: Row) -> Reading:
 
 
 def report(asked: list[Row], quick: bool) -> tuple[list[Reading], dict[str, float], bool]:
-    """Measure and print; return the readings, each row's seconds, and whether all went well."""
+    """Measure and print; return the readings, each row's seconds, and whether all is well."""
     from reading import HEADER, legend
 
     print(f"\n{HEADER}", flush=True)

@@ -39,7 +39,7 @@ def _effort(quick: bool, seconds: float, sample: float = 1e-3) -> _Effort:
     repetitions = 3 if quick else 5
     least = repetitions * (2 if quick else 3)
     budget = seconds * (0.5 if quick else 1.0)
-    return _Effort(repetitions, Pace(budget, sample, least, most=400))
+    return _Effort(repetitions, Pace(budget, sample, least, most=2000))
 
 
 def _reading(title: str, turns: Turns, effort: _Effort, faster: bool) -> Reading:

@@ -120,7 +120,7 @@ def take_turns(contenders: Sequence[Contender], pace: Pace) -> Turns:
     for contender in contenders:
         guess = contender.seconds(1)
         if guess < _COLD:  # the first time, more than the statement may have been in it
-            guess = contender.seconds(1)
+            guess = contender.seconds(math.ceil(1e-4 / guess), warm=True)
         guesses.append(max(guess, 1e-8))
     loops = [max(math.ceil(pace.sample / guess), 1) for guess in guesses]
     warm = [guess < _COLD for guess in guesses]

@@ -52,7 +52,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a cell took, what was chosen ("direct" is plain NumPy), and the prices compared."""
+    """What a cell took, what was chosen, and the prices compared.
+
+    The choice is a backend's name, or "direct" for plain NumPy; where it changed in the course of
+    the measurement, it is both names' beginnings.
+    """
 
     turns: Turns
     chosen: str
@@ -107,13 +111,20 @@ def measure(cell: Cell, scope: Scopes, pace: Pace) -> Outcome | None:
         if _decision(call, operands) is None:
             return None
     waits = call.waits(operands)
+    first = _choice(_decision(call, operands))
     contenders = [call.our_contender(operands, waits or one is not scope[0], one) for one in scope]
     turns = take_turns([*contenders, call.numpy_contender()], pace)
     decision = _decision(call, operands)
+    last = _choice(decision)
+    chosen = last if first == last else f"{first[:3]}>{last[:3]}"
     if decision is None:
-        return Outcome(turns, "direct", ())
+        return Outcome(turns, chosen, ())
     prices = tuple((found.backend, found.seconds) for found in decision.estimates)
-    return Outcome(turns, decision.backend, prices)
+    return Outcome(turns, chosen, prices)
+
+
+def _choice(decision: Any) -> str:
+    return "direct" if decision is None else str(decision.backend)
 
 
 def _call(cell: Cell) -> Call | None:

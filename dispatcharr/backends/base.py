@@ -43,7 +43,7 @@ class Profile:
     overhead : mapping
         Fixed seconds: ``"record"`` (one deferred operation), ``"plan"`` (from the look at a
         result to the choice of a backend), ``"run"`` (a backend's run of the smallest kernel),
-        ``"call"`` (one NumPy call on a block), ``"wake"`` (until helpers are at work),
+        ``"call"`` (one instruction on a block), ``"wake"`` (until helpers are at work),
         ``"queue"`` (what a call takes longer while all threads make calls: they wait for the
         interpreter's lock).
     block_bytes : int

@@ -79,7 +79,24 @@ def may_warn_later(modes: tuple[str, ...] | None, anywhere: bool = False) -> boo
         return True
     if any(mode not in ("warn", "ignore") for mode in modes):
         return False
-    return anywhere or "warn" not in modes or warnings.filters is _import_filters
+    if "warn" not in modes:
+        return True
+    return (anywhere or warnings.filters is _import_filters) and not _warnings_are_errors()
+
+
+_seen_filters: tuple[Any, int, bool] = (None, 0, False)
+
+
+def _warnings_are_errors() -> bool:
+    """Return whether a filter may raise the warning, which would leave its result unbound."""
+    global _seen_filters
+    filters = warnings.filters
+    first = filters[0] if filters else None
+    held, count, answer = _seen_filters
+    if held is not first or count != len(filters):
+        answer = any(f[0] == "error" and issubclass(RuntimeWarning, f[2]) for f in filters)
+        _seen_filters = first, len(filters), answer
+    return answer
 
 
 def _resolve(row: Elementwise, types: tuple[Any, ...]) -> tuple[numpy.dtype[Any], ...]:

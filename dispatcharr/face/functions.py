@@ -91,7 +91,15 @@ def call_ufunc(row: Elementwise, args: tuple[Any, ...], kwargs: dict[str, Any]) 
         if plain and out is None and all(_understood(a) for a in operands):
             return apply(row, operands)
     reason = "keywords are not planned" if kwargs else "an operand is converted by NumPy"
-    return fallback.call(row.name, row.ufunc, args, kwargs, reason)  # type: ignore[arg-type]
+    result = fallback.call(row.name, row.ufunc, args, kwargs, reason)  # type: ignore[arg-type]
+    given = args[row.nin :]
+    if not any(type(value) is numpy.ndarray for value in given):
+        return result
+    # What the program gave by position is returned as it is, like what it gives by name.
+    made = result if type(result) is tuple else (result,)
+    outs = [*given, *(None,) * (len(made) - len(given))]
+    shown = [o if type(o) is numpy.ndarray else r for o, r in zip(outs, made, strict=True)]
+    return tuple(shown) if type(result) is tuple else shown[0]
 
 
 @cache

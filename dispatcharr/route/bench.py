@@ -10,7 +10,7 @@ import numpy
 
 from dispatcharr.backends.base import Profile
 from dispatcharr.kernels.pool import Pool, shared_pool
-from dispatcharr.route.defaults import shipped
+from dispatcharr.route.defaults import NUMPY_CALL, shipped
 from dispatcharr.route.machine import machine
 
 __all__ = ["Bench", "completed"]
@@ -34,6 +34,8 @@ class Bench:
         When the round began, how many seconds it plans to take, and how many it may take.
     gain : float
         How many times faster than one thread all threads compute.
+    numpy_call : float
+        Seconds of a NumPy call on next to nothing.
     bandwidth, fault, overhead, op, block_bytes
         As in a profile.
     large : tuple of array
@@ -50,6 +52,7 @@ class Bench:
     overhead: dict[str, float]
     block_bytes: int
     gain: float = 1.0
+    numpy_call: float = NUMPY_CALL
     op: dict[str, dict[str, float]] = field(default_factory=dict)
     large: tuple[Array, Array, Array] | None = None
 

@@ -48,8 +48,8 @@ def calibrate(
     progress : callable, optional
         Called with the share that is done, 0 to 1, and what comes next.
     overhead : mapping, optional
-        Seconds of ``record``, ``plan`` and ``run``, from who can measure them: they are taken by
-        the stations above this one. Else the shipped ones count, scaled by this interpreter's pace.
+        Seconds of ``record``, ``plan``, ``run`` or ``call`` from who can measure them, which the
+        stations above this one can. Else the shipped ones count, at this interpreter's pace.
 
     Examples
     --------

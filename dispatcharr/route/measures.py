@@ -17,7 +17,7 @@ from typing import Any
 import numpy
 
 from dispatcharr.route.bench import Bench
-from dispatcharr.route.defaults import OVERHEAD
+from dispatcharr.route.defaults import NUMPY_CALL, OVERHEAD
 from dispatcharr.route.probes import lower_quartile, own_clock, typical
 
 __all__ = ["block", "caches", "call", "crew", "fault", "memory"]
@@ -32,13 +32,14 @@ _TASK = 24_000
 
 
 def call(bench: Bench, budget: float) -> None:
-    """Find what a NumPy call costs however short its operands are."""
+    """Find what a NumPy call costs however short its operands are, and dispatcharr's own steps.
+
+    Those are Python as well: they are as much slower here than the shipped ones as the call is.
+    """
     x, y, out = numpy.ones(4), numpy.ones(4), numpy.empty(4)
-    seconds = typical(lambda: numpy.add(x, y, out=out), budget)
-    # Recording, planning and running are Python as well: they are as slow here as a call is.
-    speed = min(max(seconds / OVERHEAD["call"], 0.3), 5.0)
-    bench.overhead.update({name: shipped * speed for name, shipped in OVERHEAD.items()})
-    bench.overhead["call"] = seconds
+    bench.numpy_call = typical(lambda: numpy.add(x, y, out=out), budget)
+    pace = min(max(bench.numpy_call / NUMPY_CALL, 0.3), 5.0)
+    bench.overhead.update({name: seconds * pace for name, seconds in OVERHEAD.items()})
 
 
 def _crew_seconds(
@@ -149,7 +150,7 @@ def _cache_rate(bench: Bench, threads: int, size: int, budget: float) -> float:
     seconds = _crew_seconds(
         bench, threads, lambda index: _stream(sets[index], loops), threads, 0.8 * budget
     )
-    fixed = 2 * loops * bench.overhead["call"]
+    fixed = 2 * loops * bench.numpy_call
     fixed += bench.overhead["wake"] if threads > 1 else 0.0
     moved = threads * loops * 5 * sets[0][0].nbytes
     return float(moved / max(seconds - fixed, 0.25 * seconds))

@@ -239,7 +239,7 @@ def defer_floor(cost_class: str, profile: Profile) -> int:
 
 
 def _solve_floor(cost_class: str, profile: Profile) -> int:
-    numpy_rates = replace(host_rates(profile, "serial"), overhead=0.0)
+    numpy_rates = replace(host_rates(profile, "serial"), overhead=0.0, call=0.0)
     thread_rates = host_rates(profile, "threads")
     planning = profile.overhead["record"] + profile.overhead["plan"]
     alone = planning + profile.overhead["run"]

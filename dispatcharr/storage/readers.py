@@ -23,6 +23,8 @@ __all__ = [
 ]
 
 _readers: dict[int, dict[int, Reader]] = {}
+#: What waits without reading anything: numbers that are still to be generated.
+_rootless: dict[int, Reader] = {}
 _lock = threading.RLock()
 _running: dict[int, int] = {}
 _running_changed = threading.Condition()
@@ -44,6 +46,8 @@ class Reader(weakref.ref):  # type: ignore[type-arg]
         self.roots = roots
         self.key = id(self)
         with _lock:
+            if not roots:
+                _rootless[self.key] = self
             for root in roots:
                 entry = _readers.get(root)
                 if entry is None:
@@ -70,6 +74,7 @@ class Reader(weakref.ref):  # type: ignore[type-arg]
     def close(self) -> None:
         """Take the array out of the table: it is evaluated, or pending on something else."""
         with _lock:
+            _rootless.pop(self.key, None)
             for root in self.roots:
                 entry = _readers.get(root)
                 if entry is not None:
@@ -81,6 +86,7 @@ class Reader(weakref.ref):  # type: ignore[type-arg]
 
 def _gone(reader: Reader) -> None:
     # Runs inside the garbage collector: only unlink. Empty entries are swept by the next lookup.
+    _rootless.pop(reader.key, None)
     for root in reader.roots:
         entry = _readers.get(root)
         if entry is not None:
@@ -98,8 +104,8 @@ def observe(observer: Callable[[int], None]) -> None:
 
 
 def _sweep() -> None:
-    for root in [root for root, entry in _readers.items() if not entry]:
-        del _readers[root]
+    for root in [root for root, entry in list(_readers.items()) if not entry]:
+        _readers.pop(root, None)
     _tell()
 
 
@@ -122,9 +128,12 @@ def readers_of(root: int) -> list[Any]:
 
 
 def pending_arrays() -> list[Any]:
-    """Return every live pending array that reads any root."""
+    """Return every live pending array."""
     with _lock:
-        found = {r.key: r for entry in _readers.values() for r in entry.values()}
+        # Copies, because an array that dies meanwhile is unlinked without the lock.
+        found = dict(_rootless)
+        for entry in list(_readers.values()):
+            found.update(entry)
     arrays = [reader() for reader in found.values()]
     return [array for array in arrays if array is not None]
 

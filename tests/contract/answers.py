@@ -26,8 +26,11 @@ WAYS: dict[str, dict[str, Any]] = {
     "deferred": {"defer": "always"},
     "unfused": {"defer": "always", "fusion": False},
     "at once": {"defer": "never"},
+    "as shipped": {},
 }
-MODES = tuple(itertools.product(BACKENDS, WAYS))
+MODES = (*itertools.product(BACKENDS, tuple(WAYS)[:3]), ("auto", "as shipped"))
+#: One backend and way each: enough where it is not the kernel that is tried.
+FEWER = (("serial", "deferred"), (BACKENDS[-1], "at once"), ("auto", "as shipped"))
 #: Promised distance of what is not bit-identical, in units in the last place.
 ULPS = 4
 Close = Callable[[numpy.ndarray, numpy.ndarray], str | None]
@@ -36,7 +39,7 @@ _BITS = {2: numpy.int16, 4: numpy.int32, 8: numpy.int64}
 
 @contextmanager
 def mode(backend: str, way: str) -> Iterator[None]:
-    """Have everything planned, on one backend, in one of the :data:`WAYS`."""
+    """Compute on one backend in one of the :data:`WAYS`; all but the last plan everything."""
     with ExitStack() as stack:
         stack.enter_context(np.use_backend(backend))
         stack.enter_context(np.dispatch_options(**WAYS[way]))

@@ -19,7 +19,7 @@ from rows import FUNCTIONS, few_dtypes
 from samples import filled, tame
 
 WIDTHS = (1, 2, 3, 7)
-SHAPES = ((1,), (1000,), (50_007,), (300, 257), (7, 30_000), (30_000, 7), (40, 50, 60))
+SHAPES = ((1000,), (50_007,), (7, 20_000), (20_000, 7), (40, 30, 60))
 
 
 @contextmanager
@@ -66,12 +66,10 @@ def test_reductions(row: Reduction, monkeypatch: pytest.MonkeyPatch) -> None:
     programs: dict[str, Callable[[], Any]] = {}
     reduce = getattr(np, row.name)
     for shape in SHAPES:
-        for char in "de":
-            x = ours(tame(char, shape) - numpy.dtype(char).type(1))
-            for axis in (None, *range(len(shape))):
-                if row.ordered and axis is not None:
-                    continue
-                name = f"{char}, {shape}, axis={axis}"
+        x = ours(tame("d", shape) - 1)
+        for axis in (None, *range(len(shape))):
+            if not (row.ordered and axis is not None):
+                name = f"{shape}, axis={axis}"
                 programs[name] = lambda x=x, axis=axis: reduce(x, axis=axis)
                 programs[f"{name}, fused"] = lambda x=x, axis=axis: reduce(x * x + 1, axis=axis)
     check(programs, monkeypatch)
@@ -85,8 +83,8 @@ def test_elementwise(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip("it is not planned: it has several results")
     function = getattr(np, name)
     programs: dict[str, Callable[[], Any]] = {}
-    for chars in few_dtypes(row, 2):
-        for shape in ((50_007,), (300, 257)):
+    for chars in few_dtypes(row, 1):
+        for shape in ((50_007,), (200, 257)):
             operands = [ours(filled(char, shape, i)) for i, char in enumerate(chars)]
             programs[f"{chars}, {shape}"] = lambda o=operands: function(*o)
             turned = [operand.T for operand in operands]

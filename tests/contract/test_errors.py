@@ -1,4 +1,4 @@
-"""Floating-point errors: what is ignored, warned of, raised, called or logged, and where it points."""
+"""Floating-point errors: ignored, warned of, raised, called or logged, and where they point to."""
 
 from __future__ import annotations
 
@@ -81,7 +81,9 @@ def test_error_states_of_reductions(row: Any) -> None:
                 for backend, way in MODES:
                     with mode(backend, way):
                         got = ask(getattr(np, row.name), ours(values))
-                        pending = ask(lambda x: getattr(np, row.name)(np.where(True, x, x)), ours(values))
+                        pending = ask(
+                            lambda x: getattr(np, row.name)(np.where(True, x, x)), ours(values)
+                        )
                     for answer in (got, pending):
                         reason = differ(answer, wanted, close=lambda got, wanted: None)
                         if reason:
@@ -96,7 +98,7 @@ def test_an_operation_keeps_the_state_under_which_it_was_written(backend: str, w
             quiet = 1 / x
         with numpy.errstate(invalid="ignore"):
             loud = use.log(x)
-        return quiet, loud, quiet + loud
+        return quiet, loud, quiet - loud
 
     values = numpy.array([0.0, -1.0, 2.0] * 100)
     wanted = ask(program, numpy, values)
@@ -114,7 +116,7 @@ def test_each_operation_of_a_kernel_warns_once(backend: str, way: str) -> None:
         got = ask(lambda: np.log(x) + 1 / x - np.sqrt(x - 1))
     wanted = ask(lambda: numpy.log(values) + 1 / values - numpy.sqrt(values - 1))
     assert got.warned == wanted.warned
-    assert len(wanted.warned) == 3
+    assert len(wanted.warned) == 4
 
 
 @pytest.mark.parametrize(("backend", "way"), MODES)

@@ -10,7 +10,7 @@ import numpy
 import pytest
 
 import dispatcharr as np
-from answers import MODES, ask, differ, genuine, mode, ours, report
+from answers import FEWER, MODES, ask, differ, genuine, mode, ours, report
 from rows import ROWS, accepts, is_exact
 from samples import DTYPES, filled, specials, tame
 
@@ -28,10 +28,6 @@ BINARY = [name for name, row in BY_OPERATOR.items() if row.nin == 2]
 UNARY = [name for name, row in BY_OPERATOR.items() if row.nin == 1]
 COMPARISONS = {"lt", "le", "eq", "ne", "gt", "ge"}
 IN_PLACE = [name for name in BINARY if name not in COMPARISONS and name != "divmod"]
-FEWER = [
-    ("serial", "deferred"),
-    ("threads", "at once") if len(MODES) > 3 else ("serial", "at once"),
-]
 
 
 class Stranger:

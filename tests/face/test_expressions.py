@@ -1,4 +1,4 @@
-"""Random expression graphs: fused equals unfused equals NumPy, bit by bit where NumPy promises bits."""
+"""Random graphs of operations: fused equals unfused equals NumPy, to the bit where promised."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::numpy.exceptions.ComplexWarning
 
 UNARY: tuple[Callable[[Any, Any], Any], ...] = (
     lambda m, a: -a, lambda m, a: m.square(a), lambda m, a: abs(a), lambda m, a: m.isnan(a),
-    lambda m, a: m.sqrt(abs(a)), lambda m, a: a.astype("f4"), lambda m, a: a.T, lambda m, a: a[::-1],
+    lambda m, a: m.sqrt(abs(a)), lambda m, a: a.astype("f4"), lambda m, a: a.T,
+    lambda m, a: a[::-1],
     lambda m, a: m.logical_not(a), lambda m, a: a**2, lambda m, a: m.reciprocal(a),
     lambda m, a: a[1:], lambda m, a: a[..., None], lambda m, a: m.sign(a), lambda m, a: a.ravel(),
     lambda m, a: m.conjugate(a), lambda m, a: m.floor(a), lambda m, a: a.astype("i2"),
@@ -31,7 +32,20 @@ BINARY: tuple[Callable[[Any, Any, Any], Any], ...] = (
     lambda m, a, b: m.fmin(a, b), lambda m, a, b: m.logical_or(a, b), lambda m, a, b: a + 2,
     lambda m, a, b: 0.5 * a, lambda m, a, b: 1j - a, lambda m, a, b: m.add(a, b, dtype="f8"),
 )  # fmt: skip
-LEAVES = ("f8", "f4", "i8", "u1", "?", "c8", "f2", "transposed", "strided", "row", "column", "zero-d")
+LEAVES = (
+    "f8",
+    "f4",
+    "i8",
+    "u1",
+    "?",
+    "c8",
+    "f2",
+    "transposed",
+    "strided",
+    "row",
+    "column",
+    "zero-d",
+)
 
 
 def leaf(module: Any, kind: str, rows: int, columns: int) -> Any:
@@ -73,7 +87,7 @@ def evaluate(module: Any, graph: Any, sizes: tuple[int, int]) -> list[Any]:
                 made = UNARY[function](module, values[left])
             else:
                 made = BINARY[function - len(UNARY)](module, values[left], values[right])
-        except (TypeError, ValueError, IndexError) as error:
+        except (TypeError, ValueError, IndexError, AttributeError) as error:
             made = None
             kept.append(type(error))
         if made is not None and getattr(made, "size", 1) > 400_000:
@@ -82,6 +96,11 @@ def evaluate(module: Any, graph: Any, sizes: tuple[int, int]) -> list[Any]:
         if keep:
             kept.append(values[-1])
     return [*kept, values[-1]]
+
+
+def steps(array: Any) -> list[int]:
+    """Return the strides that matter; those of axes of length one depend on NumPy's shortcuts."""
+    return [s for s, extent in zip(array.strides, array.shape, strict=True) if extent != 1]
 
 
 def compare(graph: Any, sizes: tuple[int, int], *options: dict[str, Any]) -> None:
@@ -96,11 +115,14 @@ def compare(graph: Any, sizes: tuple[int, int], *options: dict[str, Any]) -> Non
                         assert one is other
                         continue
                     if isinstance(other, numpy.ndarray):
-                        assert one.strides == other.strides
+                        assert steps(one) == steps(other)
                     numpy.testing.assert_array_equal(numpy.asarray(one), other, strict=True)
 
 
-QUIET = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+#: The same examples every time; the slow test tries others.
+QUIET = settings(
+    max_examples=120, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
 
 
 @QUIET
@@ -123,7 +145,7 @@ def test_graphs_of_large_arrays(large: None, graph: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@settings(QUIET, max_examples=3000)
+@settings(QUIET, max_examples=3000, derandomize=False)
 @given(graph=graphs(60))
 def test_many_graphs(graph: Any) -> None:
     compare(graph, (3, 5), {"defer": "always"}, {"defer": "always", "fusion": False})

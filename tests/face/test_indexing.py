@@ -116,7 +116,7 @@ def test_a_record_of_a_structured_array_is_a_view(always: None) -> None:
     assert tripled[0] == 15
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_random_basic_and_advanced_keys(data: Any) -> None:
     shape = data.draw(nps.array_shapes(min_dims=1, max_dims=3, max_side=4))

@@ -1,4 +1,4 @@
-"""Who else can see memory: while somebody can, nothing waits; when the last view is gone, work may wait again."""
+"""Who else sees memory: while somebody does, nothing waits; without views, work may wait again."""
 
 from __future__ import annotations
 
@@ -81,7 +81,9 @@ def test_what_cannot_be_counted_is_seen_for_ever(name: str, waits: Waits) -> Non
     assert waits(array.copy() * 2)
 
 
-@pytest.mark.parametrize("name", [name for name in COUNTED if name not in ("ndenumerate", "capsule")])
+@pytest.mark.parametrize(
+    "name", [name for name in COUNTED if name not in ("ndenumerate", "capsule")]
+)
 def test_what_waited_before_the_export_keeps_its_values(name: str) -> None:
     needs_buffers(name)
     array = np.arange(3000.0) + 0
@@ -95,7 +97,7 @@ def test_what_waited_before_the_export_keeps_its_values(name: str) -> None:
     elif not getattr(getattr(outside, "flags", None), "writeable", True):
         pytest.skip("the export cannot be written to")
     else:
-        outside[...] = -1
+        numpy.asarray(outside)[...] = -1
     assert doubled.sum() == numpy.arange(3000.0).sum() * 2
     assert array.min() == -1
 
@@ -104,7 +106,8 @@ def test_visibility_of_memory_that_came_in(waits: Waits) -> None:
     owner = numpy.arange(3000.0)
     for ours in (np.asarray(owner), np.ascontiguousarray(owner), np.reshape(owner, (3, -1)),
                  np.from_dlpack(owner), np.frombuffer(bytearray(24000)), np.ravel(owner),
-                 np.asarray([owner][0]), np.broadcast_to(owner, (2, 3000)), owner + np.zeros(3000)):  # fmt: skip
+                 np.asarray([owner][0]), np.broadcast_to(owner, (2, 3000)),
+                 owner + np.zeros(3000)):  # fmt: skip
         seen = not waits(ours * 2)
         assert seen or not np.shares_memory(ours, owner)
     assert waits(np.array(owner) * 2)
@@ -127,7 +130,8 @@ def test_fresh_results_of_numpy_functions_may_wait(waits: Waits) -> None:
     for fresh in (
         np.sort(array), np.cumsum(array), np.concatenate([array, array]), np.zeros(3000),
         np.random.default_rng(1).random(3000), np.random.rand(3000), array.copy(), array[array > 3],
-        np.fft.fft(array), np.outer(array[:60], array[:60]), np.tile(array, 2), np.array([1.0] * 3000),
+        np.fft.fft(array), np.outer(array[:60], array[:60]), np.tile(array, 2),
+        np.array([1.0] * 3000),
         np.meshgrid(array[:60], array[:60])[0], np.linspace([0, 1], 2, 3000), np.sort(array)[::-1],
         np.empty_like(array), np.stack([array, array]).T, np.indices((60, 60))[0],
     ):  # fmt: skip

@@ -31,7 +31,6 @@ SPELLED: dict[str, dict[str, str]] = {
         "add invert mod pow": "Python's names of operators, with the symbols to print them by",
     },
     "explain/report.py": {"where": "the title of a column"},
-    "explain/text.py": {"clip": "a function that shortens text"},
     "expr/build.py": {"divide": "a kind of floating-point error"},
     "face/_fastpath.py": {
         "abs add invert mod pow": "Python's names of operators, as the C module numbers them",
@@ -63,7 +62,6 @@ SPELLED: dict[str, dict[str, str]] = {
     "route/": {
         "serial threads": "columns of the profile, which are named after the crews measured",
     },
-    "route/correct.py": {"mean": "an attribute of a running mean"},
     "route/defaults.py": {"*": "cost classes, some of which are named after their operation"},
     "route/probes.py": {"*": "the operation that each cost class is measured by"},
 }

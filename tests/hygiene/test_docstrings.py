@@ -29,15 +29,17 @@ CALLABLES = [
 # handed on, are not ours to run.
 RUN_EXAMPLES = """
 import ast, doctest, importlib, pathlib, pkgutil, sys
+from inspect import cleandoc
 import dispatcharr
 finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner()
 for found in pkgutil.walk_packages(dispatcharr.__path__, "dispatcharr."):
     module = None if "__main__" in found.name else importlib.import_module(found.name)
     if (getattr(module, "__file__", None) or "").endswith(".py"):
         nodes = ast.walk(ast.parse(pathlib.Path(module.__file__).read_text("utf-8")))
-        own = {node.value for node in nodes if isinstance(node, ast.Constant)}
+        texts = [node.value for node in nodes if isinstance(node, ast.Constant)]
+        own = {cleandoc(text) for text in texts if isinstance(text, str)}
         for test in finder.find(module, found.name):
-            if test.docstring in own:
+            if cleandoc(test.docstring) in own:  # indented or not, as the Python has it
                 runner.run(test)
 failed, tried = runner.summarize(verbose=False)
 print(tried)

@@ -168,7 +168,8 @@ def single(stage, cost, profile, size):
         work = stage.work(size // 8, (), step, inputs=1)
     else:
         work = stage.work(size // 8, (step,), inputs=1)
-    plain = price(work, "", replace(host_rates(profile, "serial"), overhead=0.0)).seconds
+    rates = replace(host_rates(profile, "serial"), overhead=0.0, call=0.0)
+    plain = price(work, "", rates).seconds
     return plain, price(work, "", host_rates(profile, "threads")).seconds
 
 
