@@ -14,6 +14,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy
@@ -25,7 +26,8 @@ from dispatcharr.backends import registry
 from dispatcharr.backends.base import Backend
 from dispatcharr.expr.nodes import Leaf, Node, fill, graph_lock
 from dispatcharr.expr.order import empty_in_order
-from dispatcharr.plan.fuse import Plan, ReduceRequest, Step, plan, survey
+from dispatcharr.plan.fuse import Plan, ReduceRequest, Step, plan
+from dispatcharr.plan.graph import survey
 from dispatcharr.plan.region import Region
 from dispatcharr.plan.work import Work
 from dispatcharr.route import profile as profiles
@@ -160,10 +162,7 @@ def _run_step(
         outputs.append(made)
     if step.region.reducing is not None and out is not None:
         outputs.append(out)
-    memo = _decided(step.region, step.work, chosen)
-    start = time.perf_counter()
-    errors = memo.backend.run(step.region, inputs, outputs, chosen.threads)
-    seconds = time.perf_counter() - start
+    memo, errors, seconds = _execute(step, inputs, outputs, chosen)
     decision = memo.decision
     if memo.due == memo.every or _events.listened():
         decision = router.learn(decision, step.work, memo.profile, seconds)
@@ -178,38 +177,82 @@ def _run_step(
         _events.emit(record)
 
 
+def _execute(
+    step: Step,
+    inputs: Sequence[numpy.ndarray],
+    outputs: Sequence[numpy.ndarray],
+    chosen: Options,
+) -> tuple[_Memo, frozenset[tuple[str, str]], float]:
+    """Run a kernel on the chosen backend; where that fails, on the next, and never there again.
+
+    An error that every backend raises is the user's. Outputs that overwrite inputs cannot be
+    computed twice, so the first error stands.
+    """
+    region = step.region
+    memo = _decided(region, step.work, chosen)
+    failed: dict[str, str] = {}
+    while True:
+        start = time.perf_counter()
+        try:
+            errors = memo.backend.run(region, inputs, outputs, chosen.threads)
+        except Exception as error:
+            failed[memo.backend.name] = f"it failed on this kernel: {type(error).__name__}: {error}"
+            left = [b for b in registry.candidates() if b.name not in failed]
+            overwrites = any(numpy.may_share_memory(i, o) for i in inputs for o in outputs)
+            if overwrites or not left:
+                raise
+            memo = _Memo(region, step.work, replace(chosen, backend="auto"), failed)
+            continue
+        if failed:
+            _barred.setdefault(region, {}).update(failed)
+            _memos.pop(region, None)
+        return memo, errors, time.perf_counter() - start
+
+
 class _Memo:
     """A decision in use: deciding again is worth it only now and then for short kernels."""
 
-    __slots__ = ("asked", "backend", "decision", "due", "every", "profile")
+    __slots__ = ("asked", "backend", "candidates", "decision", "due", "every", "profile")
 
-    def __init__(self, region: Region, work: Work, chosen: Options, profile: Any) -> None:
+    def __init__(
+        self, region: Region, work: Work, chosen: Options, barred: dict[str, str] | None = None
+    ) -> None:
         self.asked = chosen.backend
-        self.profile = profile
-        self.decision, self.backend = _route(region, work, chosen)
+        self.profile = profiles.current()
+        self.candidates = registry.candidates()
+        self.decision, self.backend = _route(region, work, chosen, barred)
         self.every = max(int(_DECIDING / max(self.decision.expected, 1e-7)), 1)
         self.due = self.every
+
+    def holds(self, chosen: Options) -> bool:
+        """Return whether nothing that was decided on has changed."""
+        return (
+            self.due > 1
+            and self.asked == chosen.backend
+            and self.profile is profiles.current()
+            and self.candidates is registry.candidates()
+        )
 
 
 #: Seconds of kernel time after which a decision is made anew: it then costs under 2 %.
 _DECIDING = 2e-3
 _memos: weakref.WeakKeyDictionary[Region, _Memo] = weakref.WeakKeyDictionary()
-#: Backends that a verification found wrong, by kernel.
-_quarantine: weakref.WeakKeyDictionary[Region, set[str]] = weakref.WeakKeyDictionary()
+#: Backends that failed on a kernel, or that a verification found wrong, with the reason.
+_barred: weakref.WeakKeyDictionary[Region, dict[str, str]] = weakref.WeakKeyDictionary()
 
 
 def _decided(region: Region, work: Work, chosen: Options) -> _Memo:
-    profile = profiles.current()
     memo = _memos.get(region)
-    if memo is not None and memo.due > 1 and memo.asked == chosen.backend:
-        if memo.profile is profile:
-            memo.due -= 1
-            return memo
-    memo = _memos[region] = _Memo(region, work, chosen, profile)
+    if memo is not None and memo.holds(chosen):
+        memo.due -= 1
+        return memo
+    memo = _memos[region] = _Memo(region, work, chosen)
     return memo
 
 
-def _route(region: Region, work: Work, chosen: Options) -> tuple[router.Decision, Backend]:
+def _route(
+    region: Region, work: Work, chosen: Options, failed: dict[str, str] | None = None
+) -> tuple[router.Decision, Backend]:
     if chosen.backend == "auto":
         forced = None
         backends = registry.candidates()
@@ -217,13 +260,10 @@ def _route(region: Region, work: Work, chosen: Options) -> tuple[router.Decision
         forced = chosen.backend
         asked = registry.backend(forced)
         backends = [asked, *[b for b in registry.candidates() if b is not asked]]
-    barred = _quarantine.get(region, set())
-    candidates = [
-        (b, "quarantined: it disagreed with NumPy on this kernel")
-        if b.name in barred and len(barred) < len(backends)
-        else (b, b.supports(region))
-        for b in backends
-    ]
+    barred = {**_barred.get(region, {}), **(failed or {})}
+    if len(barred) >= len(backends):
+        barred = failed or {}
+    candidates = [(b, barred.get(b.name) or b.supports(region)) for b in backends]
     decision = router.choose(work, candidates, profiles.current(), forced)
     return decision, next(b for b in backends if b.name == decision.backend)
 
@@ -277,7 +317,8 @@ def _verify(
     reason = disagreement(region, inputs, outputs)
     if reason is None:
         return True
-    _quarantine.setdefault(region, set()).add(memo.backend.name)
+    reasons = _barred.setdefault(region, {})
+    reasons[memo.backend.name] = "it disagreed with NumPy on this kernel"
     _memos.pop(region, None)
     warnings.warn(
         f"verify: a kernel ({region.describe()}) of backend {memo.backend.name!r} disagreed with "

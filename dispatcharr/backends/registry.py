@@ -26,6 +26,13 @@ _broken: dict[str, str] = {}
 _candidates: list[Backend] | None = None
 
 
+def _check(made: object, where: str) -> None:
+    if not isinstance(made, Backend):
+        members = ("name", "place", "available", "supports", "rates", "run")
+        missing = ", ".join(member for member in members if not hasattr(made, member))
+        raise TypeError(f"{where}: wanted a backend, got {type(made).__name__} without {missing}")
+
+
 def register(made: Backend) -> None:
     """Add a backend for this process, as an entry point would.
 
@@ -35,12 +42,7 @@ def register(made: Backend) -> None:
         An object with the members of :class:`dispatcharr.backends.base.Backend`.
     """
     global _candidates
-    if not isinstance(made, Backend):
-        missing = [m for m in ("name", "place", "available", "supports", "rates", "run")
-                   if not hasattr(made, m)]  # fmt: skip
-        raise TypeError(
-            f"register: wanted a backend, got {type(made).__name__} without {', '.join(missing)}"
-        )
+    _check(made, "register")
     with _lock:
         _backends()[made.name] = made
         _candidates = None
@@ -71,7 +73,9 @@ def _third_party() -> dict[str, Backend]:
     for point in entry_points(group=ENTRY_POINT_GROUP):
         try:
             made = point.load()
-            made = made if isinstance(made, Backend) else made()
+            # A class has the protocol's members too.
+            made = made() if isinstance(made, type) or not isinstance(made, Backend) else made
+            _check(made, f"entry point {point.name!r}")
             found[made.name] = made
         except Exception as error:
             _broken[point.name] = f"its package failed to load: {type(error).__name__}: {error}"

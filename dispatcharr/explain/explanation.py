@@ -31,7 +31,8 @@ from dispatcharr.explain.tally import Tally
 from dispatcharr.explain.telling import brief_kernel, full_kernel, plan_grid
 from dispatcharr.explain.text import in_ratio, in_seconds, plural
 from dispatcharr.expr.nodes import Node
-from dispatcharr.plan.fuse import Graph, Step, survey
+from dispatcharr.plan.fuse import Step
+from dispatcharr.plan.graph import Graph, survey
 from dispatcharr.route import profile as profiles
 
 __all__ = [

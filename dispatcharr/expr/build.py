@@ -8,6 +8,7 @@ What cannot wait is refused with :class:`Declined`, whose text is the reason tha
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy
@@ -79,9 +80,9 @@ def may_warn_later(modes: tuple[str, ...] | None, anywhere: bool = False) -> boo
         return True
     if any(mode not in ("warn", "ignore") for mode in modes):
         return False
-    if "warn" not in modes:
+    if anywhere or "warn" not in modes:
         return True
-    return (anywhere or warnings.filters is _import_filters) and not _warnings_are_errors()
+    return warnings.filters is _import_filters and not _warnings_are_errors()
 
 
 _seen_filters: tuple[Any, int, bool] = (None, 0, False)
@@ -94,9 +95,19 @@ def _warnings_are_errors() -> bool:
     first = filters[0] if filters else None
     held, count, answer = _seen_filters
     if held is not first or count != len(filters):
-        answer = any(f[0] == "error" and issubclass(RuntimeWarning, f[2]) for f in filters)
+        answer = _is_error(filters)
         _seen_filters = first, len(filters), answer
     return answer
+
+
+def _is_error(filters: Sequence[tuple[Any, ...]]) -> bool:
+    for action, message, category, module, line in filters:
+        if issubclass(RuntimeWarning, category):
+            if action == "error":
+                return True
+            if message is None and module is None and not line:
+                return False
+    return False
 
 
 def _resolve(row: Elementwise, types: tuple[Any, ...]) -> tuple[numpy.dtype[Any], ...]:

@@ -2,15 +2,15 @@
 
 Operators, indexing and length come from the fast path; elementwise methods and reductions from the
 op rows; the rest of NumPy's attributes and methods are taken from ``numpy.ndarray`` by name and run
-on the evaluated array. Every way out of waiting goes through
-:func:`dispatcharr.face.array.concrete`.
+on the evaluated array. The ways out of waiting are in
+``leaving``.
 """
 
 from __future__ import annotations
 
 import operator
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from sys import getrefcount
 from typing import Any
 
@@ -28,18 +28,15 @@ from dispatcharr.face import (
     temporary,
 )
 from dispatcharr.face.array import ArrayMeta, concrete, is_array, set_array_class, unwrap
-from dispatcharr.face.road import engine
+from dispatcharr.face.leaving import Leaving
 from dispatcharr.ops.reductions import REDUCTIONS
-from dispatcharr.storage.exports import mark_foreign, root_of
-from dispatcharr.storage.readers import any_pending, observe
+from dispatcharr.storage.exports import root_of
+from dispatcharr.storage.readers import observe
 
 __all__ = ["ndarray"]
 
-#: ``PyBUF_FORMAT``: whoever asks for a buffer wants to know its dtype.
-_FORMAT = 4
 
-
-class ndarray(_fastpath.Cell, metaclass=ArrayMeta):  # type: ignore[misc]
+class ndarray(Leaving, metaclass=ArrayMeta):
     """An array that is computed where it is fastest.
 
     Parameters and behaviour are those of :class:`numpy.ndarray`. Values of large results may be
@@ -176,151 +173,6 @@ class ndarray(_fastpath.Cell, metaclass=ArrayMeta):  # type: ignore[misc]
         shown = base if root is host or isinstance(base, numpy.ndarray) else root
         return _fastpath.wrap(shown)
 
-    # --- ways out -------------------------------------------------------------------------------
-
-    def _writable(self) -> numpy.ndarray:
-        """Return the NumPy array behind, for somebody who may write to it."""
-        host = concrete(self)
-        if any_pending():
-            engine.before_write(host)
-        return host
-
-    @property
-    def data(self) -> memoryview:
-        """The memory, as a buffer."""
-        return protocols.shown(self._writable()).data
-
-    @property
-    def ctypes(self) -> Any:
-        """The memory, for ctypes."""
-        host = self._writable()
-        # Addresses are taken out of it, and nobody can count those.
-        mark_foreign(host)
-        return host.view().ctypes
-
-    def __array__(self, dtype: Any = None, *, copy: bool | None = None) -> numpy.ndarray:
-        return protocols.as_numpy(self, dtype, copy)
-
-    def to_numpy(self, *, copy: bool = False) -> numpy.ndarray:
-        """Return the values as a genuine :class:`numpy.ndarray`.
-
-        Parameters
-        ----------
-        copy : bool, default False
-            Whether the memory is the result's own.
-
-        Returns
-        -------
-        numpy.ndarray
-            Of the same shape and dtype; it shares memory unless ``copy`` is true.
-
-        Examples
-        --------
-        >>> import dispatcharr as np
-        >>> type(np.arange(3).to_numpy()).__module__
-        'numpy'
-        """
-        return protocols.as_numpy(self, None, copy or None)
-
-    __array_ufunc__ = protocols.array_ufunc
-    __array_function__ = protocols.array_function
-    __array_namespace__ = protocols.array_namespace
-
-    @property
-    def __array_interface__(self) -> dict[str, Any]:
-        return protocols.array_interface(self)
-
-    def _lent(self, flags: int) -> Any:
-        if flags & _FORMAT and self.dtype.kind == "V":
-            # The buffer protocol's format cannot name every such dtype, and NumPy believes it.
-            raise BufferError("__buffer__: use __array_interface__ for structured and void arrays")
-        return protocols.shown(self._writable())
-
-    def __buffer__(self, flags: int, /) -> memoryview:
-        return memoryview(self._lent(flags))
-
-    def __release_buffer__(self, buffer: memoryview, /) -> None:
-        # What is lent releases itself; but only where this is defined does numpy.frombuffer hold
-        # the buffer and not the array alone.
-        buffer.release()
-
-    def __dlpack__(self, **kwargs: Any) -> Any:
-        return protocols.shown(self._writable()).__dlpack__(**kwargs)
-
-    def __dlpack_device__(self) -> Any:
-        return concrete(self).__dlpack_device__()
-
-    def to_device(self, device: str, /, *, stream: Any = None) -> Any:
-        """Return the array on ``device``: itself on ``"cpu"``, else an error as NumPy's."""
-        host: Any = concrete(self)
-        host.to_device(device, stream=stream)
-        return self
-
-    def __bool__(self) -> bool:
-        return bool(concrete(self))
-
-    def __int__(self) -> int:
-        return int(concrete(self))
-
-    def __float__(self) -> float:
-        return float(concrete(self))
-
-    def __complex__(self) -> complex:
-        return complex(concrete(self))
-
-    def __index__(self) -> int:
-        return operator.index(concrete(self))
-
-    def __bytes__(self) -> bytes:
-        return concrete(self).tobytes()
-
-    def __contains__(self, item: object) -> bool:
-        equal: Any = self == item
-        return bool(equal.any())
-
-    def __iter__(self) -> Iterator[Any]:
-        host = concrete(self)
-        if host.ndim == 0:
-            raise TypeError("iteration over a 0-d array")
-        if host.dtype.kind == "V":
-            mark_foreign(self._writable())  # records are views
-        return iter(host) if host.ndim == 1 else map(_fastpath.wrap, host)
-
-    def __repr__(self) -> str:
-        return repr(concrete(self))
-
-    def __str__(self) -> str:
-        return str(concrete(self))
-
-    def __format__(self, spec: str) -> str:
-        return format(concrete(self), spec)
-
-    def __sizeof__(self) -> int:
-        value = self._value
-        size = value.nbytes if type(value) is Node else value.__sizeof__()
-        return int(object.__sizeof__(self) + size)
-
-    def __copy__(self) -> Any:
-        return _fastpath.wrap(concrete(self).__copy__())
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        made = _fastpath.wrap(concrete(self).__deepcopy__(memo))
-        memo[id(self)] = made
-        return made
-
-    def __reduce__(self) -> Any:
-        return rebuild, (concrete(self),)
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return rebuild, (concrete(self),)
-
-    def __setstate__(self, state: Any) -> None:
-        concrete(self).__setstate__(state)
-
-    @classmethod
-    def __class_getitem__(cls, item: Any) -> Any:
-        return numpy.ndarray[item]
-
     # --- operators that have no slot ------------------------------------------------------------
 
     def __matmul__(self, other: Any) -> Any:
@@ -386,11 +238,6 @@ def _clip(self: Any, *args: Any, **kwargs: Any) -> Any:
     return fallback.call("clip", numpy.ndarray.clip, (self, *args), kwargs)
 
 
-def rebuild(host: numpy.ndarray) -> Any:
-    """Make an array of ours on a NumPy array that nobody else holds: unpickling."""
-    return _fastpath.wrap(host)
-
-
 def _opaque(name: str, operate: Callable[..., Any]) -> Any:
     def slow(left: Any, right: Any) -> Any:
         for other in (left, right):
@@ -438,7 +285,7 @@ def _complete() -> None:
         if row.method:
             setattr(ndarray, row.name, reductions.method(row))
     for name in dir(numpy.ndarray):
-        if not name.startswith("_") and name not in vars(ndarray):
+        if not name.startswith("_") and not hasattr(ndarray, name):
             member = getattr(numpy.ndarray, name)
             if callable(member):
                 setattr(ndarray, name, _method(name))

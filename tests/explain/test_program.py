@@ -16,7 +16,8 @@ from dispatcharr.expr.build import build, generate
 from dispatcharr.expr.nodes import Node
 from dispatcharr.ops.reductions import REDUCTION_BY_NAME
 from dispatcharr.ops.table import BY_NAME, GENERATORS
-from dispatcharr.plan.fuse import ReduceRequest, plan, survey
+from dispatcharr.plan.fuse import ReduceRequest, plan
+from dispatcharr.plan.graph import survey
 
 BINARY = ("add", "subtract", "multiply", "power", "maximum", "bitwise_xor", "bitwise_and",
           "left_shift", "less", "equal", "floor_divide", "remainder")  # fmt: skip

@@ -1,0 +1,180 @@
+"""The ways out of waiting: everything that needs the values, or hands the memory to others.
+
+All of them go through :func:`dispatcharr.face.array.concrete`. What hands memory out also says how
+it can be counted: as a lent view where the taker keeps one, as foreign for ever where addresses are
+taken.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+from typing import Any
+
+import numpy
+
+from dispatcharr.expr.nodes import Node
+from dispatcharr.face import _fastpath, protocols
+from dispatcharr.face.array import concrete
+from dispatcharr.face.road import engine
+from dispatcharr.storage.exports import mark_foreign
+from dispatcharr.storage.readers import any_pending
+
+__all__ = ["Leaving", "rebuild"]
+
+#: ``PyBUF_FORMAT``: whoever asks for a buffer wants to know its dtype.
+_FORMAT = 4
+
+
+class Leaving(_fastpath.Cell):  # type: ignore[misc]
+    """The part of ``ndarray`` through which values and memory leave."""
+
+    __slots__ = ()
+
+    def _writable(self) -> numpy.ndarray:
+        """Return the NumPy array behind, for somebody who may write to it."""
+        host = concrete(self)
+        if any_pending():
+            engine.before_write(host)
+        return host
+
+    @property
+    def data(self) -> memoryview:
+        """The memory, as a buffer."""
+        return protocols.shown(self._writable()).data
+
+    @property
+    def ctypes(self) -> Any:
+        """The memory, for ctypes."""
+        host = self._writable()
+        # Addresses are taken out of it, and nobody can count those.
+        mark_foreign(host)
+        return host.view().ctypes
+
+    def __array__(self, dtype: Any = None, *, copy: bool | None = None) -> numpy.ndarray:
+        return protocols.as_numpy(self, dtype, copy)
+
+    def to_numpy(self, *, copy: bool = False) -> numpy.ndarray:
+        """Return the values as a genuine :class:`numpy.ndarray`.
+
+        Parameters
+        ----------
+        copy : bool, default False
+            Whether the memory is the result's own.
+
+        Returns
+        -------
+        numpy.ndarray
+            Of the same shape and dtype; it shares memory unless ``copy`` is true.
+
+        Examples
+        --------
+        >>> import dispatcharr as np
+        >>> type(np.arange(3).to_numpy()).__module__
+        'numpy'
+        """
+        return protocols.as_numpy(self, None, copy or None)
+
+    __array_ufunc__ = protocols.array_ufunc
+    __array_function__ = protocols.array_function
+    __array_namespace__ = protocols.array_namespace
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        return protocols.array_interface(self)
+
+    def _lent(self, flags: int) -> Any:
+        if flags & _FORMAT and self.dtype.kind == "V":
+            # The buffer protocol's format cannot name every such dtype, and NumPy believes it.
+            raise BufferError("__buffer__: use __array_interface__ for structured and void arrays")
+        return protocols.shown(self._writable())
+
+    def __buffer__(self, flags: int, /) -> memoryview:
+        return memoryview(self._lent(flags))
+
+    def __release_buffer__(self, buffer: memoryview, /) -> None:
+        # What is lent releases itself; but only where this is defined does numpy.frombuffer hold
+        # the buffer and not the array alone.
+        buffer.release()
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        return protocols.shown(self._writable()).__dlpack__(**kwargs)
+
+    def __dlpack_device__(self) -> Any:
+        return concrete(self).__dlpack_device__()
+
+    def to_device(self, device: str, /, *, stream: Any = None) -> Any:
+        """Return the array on ``device``: itself on ``"cpu"``, else an error as NumPy's."""
+        host: Any = concrete(self)
+        host.to_device(device, stream=stream)
+        return self
+
+    def __bool__(self) -> bool:
+        return bool(concrete(self))
+
+    def __int__(self) -> int:
+        return int(concrete(self))
+
+    def __float__(self) -> float:
+        return float(concrete(self))
+
+    def __complex__(self) -> complex:
+        return complex(concrete(self))
+
+    def __index__(self) -> int:
+        return operator.index(concrete(self))
+
+    def __bytes__(self) -> bytes:
+        return concrete(self).tobytes()
+
+    def __contains__(self, item: object) -> bool:
+        equal: Any = self == item
+        return bool(equal.any())
+
+    def __iter__(self) -> Iterator[Any]:
+        host = concrete(self)
+        if host.ndim == 0:
+            raise TypeError("iteration over a 0-d array")
+        if host.dtype.kind == "V":
+            mark_foreign(self._writable())  # records are views
+        return iter(host) if host.ndim == 1 else map(_fastpath.wrap, host)
+
+    def __repr__(self) -> str:
+        return repr(concrete(self))
+
+    def __str__(self) -> str:
+        return str(concrete(self))
+
+    def __format__(self, spec: str) -> str:
+        return format(concrete(self), spec)
+
+    def __sizeof__(self) -> int:
+        value = self._value
+        size = value.nbytes if type(value) is Node else value.__sizeof__()
+        return int(object.__sizeof__(self) + size)
+
+    def __copy__(self) -> Any:
+        return _fastpath.wrap(concrete(self).__copy__())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        made = _fastpath.wrap(concrete(self).__deepcopy__(memo))
+        memo[id(self)] = made
+        return made
+
+    def __reduce__(self) -> Any:
+        return rebuild, (concrete(self),)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return rebuild, (concrete(self),)
+
+    def __setstate__(self, state: Any) -> None:
+        concrete(self).__setstate__(state)
+
+    @classmethod
+    def __class_getitem__(cls, item: Any) -> Any:
+        return numpy.ndarray[item]
+
+
+def rebuild(host: numpy.ndarray) -> Any:
+    """Make an array of ours on a NumPy array that nobody else holds: unpickling."""
+    return _fastpath.wrap(host)
