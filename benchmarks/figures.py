@@ -40,7 +40,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FOREIGN = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 RETRIES = 3
 #: Seconds for measuring again what was disturbed, full and quick.
-SPARE = (60.0, 8.0)
+SPARE = (60.0, 5.0)
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,8 @@ def rows() -> list[Row]:
         fused("stencil", "stencil, 2000 x 2000", 1.5, 4_000_000),
         Row("memory", memory),
         Row("import", import_time),
-        Row("regret", regret, (190.0, 14.0)),
-        Row("slow", slow_down, (110.0, 8.0)),
+        Row("regret", regret, (190.0, 12.0)),
+        Row("slow", slow_down, (130.0, 7.0)),
         Row("small-ops", small),
     ]
 

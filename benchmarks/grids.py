@@ -7,6 +7,7 @@ window counts. A grid that runs out of time is cut short, which leaves a random 
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from benchmarks.regret import (
     Cell,
     Outcome,
     cells,
+    has_choice,
     measure,
     quantile,
     scopes,
@@ -45,7 +47,7 @@ ALLOWED = 1.05
 
 @dataclass(frozen=True)
 class Found:
-    """What a cell gave, and what others used meanwhile."""
+    """What a cell gave, and what others used meanwhile, nan where that is not known."""
 
     result: Any
     others: float
@@ -61,7 +63,7 @@ def sweep(
     for _ in range(1 + _RETRIES):
         again: list[Cell] = []
         for window, load in _windows(waiting, measure_cell, until):
-            others = load.others or 0.0
+            others = math.nan if load.others is None else load.others
             for cell, result in window:
                 if result is None:
                     continue
@@ -94,6 +96,8 @@ def _windows(
 
 def regret(quick: bool, until: float) -> list[Reading]:
     """Measure the automatic path against the forced backends and against NumPy."""
+    if not has_choice():
+        return [Reading("regret, median", math.nan, notes=["one thread: there is no choice"])]
     if quick:
         costs = first_of_each_cost()[::3]
         grid = cells(SIZES[1::2], DTYPES[:2], [*costs, *FUSED[:2]])
@@ -120,6 +124,12 @@ def _joined(old: Found | None, new: Found) -> Found:
     return Found(old.result + new.result, (old.others + new.others) / 2)
 
 
+def _others(found: dict[Cell, Found]) -> float | None:
+    """Return the mean of what others used, None where that is not known."""
+    others = mean(one.others for one in found.values())
+    return None if math.isnan(others) else others
+
+
 def _quiet(found: dict[Cell, Found]) -> tuple[dict[Cell, Found], str]:
     """Return the undisturbed cells if they are half of all, else all; and what was done."""
     quiet = {cell: one for cell, one in found.items() if not is_disturbed(one.others)}
@@ -131,9 +141,9 @@ def _quiet(found: dict[Cell, Found]) -> tuple[dict[Cell, Found], str]:
 
 def _regret_readings(everything: dict[Cell, Found], wanted: int) -> list[Reading]:
     if not everything:
-        return [Reading("regret, median", float("nan"), notes=["there is no choice to make here"])]
+        return [Reading("regret, median", math.nan, notes=["there was no time for any cell"])]
     found, counted = _quiet(everything)
-    others = mean(one.others for one in found.values())
+    others = _others(found)
     outcomes: dict[Cell, Outcome] = {cell: one.result for cell, one in found.items()}
     forced = {cell: one.regret for cell, one in outcomes.items()}
     every = {cell: one.regret_over_all for cell, one in outcomes.items()}
@@ -267,7 +277,7 @@ def _slow_down_reading(everything: dict[Cell, Found], suspects: int) -> Reading:
         max(values),
         min(values),
         max(values),
-        others=mean(one.others for one in found.values()),
+        others=_others(found),
         notes=notes,
         cells=stored,
     )

@@ -83,7 +83,7 @@ def small(quick: bool) -> list[Reading]:
     """Measure other statements on 8 elements, for information."""
     found = []
     for title, statement in _STATEMENTS_OF_8.items():
-        reading = _statement(f"{title} on 8", statement, 8, _effort(quick, 1.5))
+        reading = _statement(f"{title} on 8", statement, 8, _effort(quick, 1.0))
         found.append(reading)
     return found
 

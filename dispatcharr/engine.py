@@ -24,7 +24,7 @@ from dispatcharr._config import Options, options
 from dispatcharr._errors import VerificationWarning, user_level
 from dispatcharr.backends import registry
 from dispatcharr.backends.base import Backend
-from dispatcharr.expr.nodes import Leaf, Node, fill, graph_lock
+from dispatcharr.expr.nodes import Node, fill, graph_lock
 from dispatcharr.expr.order import empty_in_order
 from dispatcharr.plan.fuse import Plan, ReduceRequest, Step, plan
 from dispatcharr.plan.graph import survey
@@ -35,7 +35,7 @@ from dispatcharr.route import router
 from dispatcharr.storage.exports import root_of
 from dispatcharr.storage.readers import readers_of, reading, wait_until_unread
 
-__all__ = ["before_write", "evaluate", "plan_of", "reduce", "route", "settle_overlaps", "store"]
+__all__ = ["before_write", "evaluate", "plan_of", "reduce", "route", "store"]
 
 _KINDS = {"divide by zero": 0, "overflow": 1, "underflow": 2, "invalid value": 3}
 
@@ -124,19 +124,36 @@ def _perform(
 ) -> _Run:
     """Plan and run ``wanted``; the one road that every evaluation takes."""
     chosen = options()
-    ids = frozenset(id(node) for node in wanted)
     stored = keep or bool(targets)
     with graph_lock:
-        graph = survey(wanted, ids if stored else frozenset(), frozenset() if stored else ids)
-    if value is not None:
-        graph.hosts.append(value)
-        graph.key = (*graph.key, (value.dtype, value.shape, value.strides))
-    outs = {graph.index[key]: (target.shape, target.strides) for key, target in targets.items()}
-    made = plan(graph, chosen.fusion, request, outs)
-    run = _Run(graph)
-    with reading({id(leaf.root) for node in wanted for leaf in node.leaves}):
-        for step in made.steps:
-            _run_step(step, run, targets, chosen, out, reduce_errors)
+        # Another thread may have evaluated a node since the caller looked.
+        if request is not None and wanted and wanted[0].value is not None:
+            value = wanted[0].value
+        pending = [node for node in wanted if node.value is None]
+        ids = frozenset(id(node) for node in pending)
+        graph = survey(pending, ids if stored else frozenset(), frozenset() if stored else ids)
+        if value is not None:
+            graph.hosts.append(value)
+            graph.key = (*graph.key, (value.dtype, value.shape, value.strides))
+        # Begun before the lock is let go: a writer that finds nothing pending finds this.
+        reads = reading({id(root_of(host)) for host in graph.hosts if host.ndim})
+        reads.__enter__()
+    try:
+        run = _Run(graph)
+        outs = {
+            graph.index[key]: (target.shape, target.strides)
+            for key, target in targets.items()
+            if key in graph.index
+        }
+        if graph.hosts or graph.nodes:
+            made = plan(graph, chosen.fusion, request, outs)
+            for step in made.steps:
+                _run_step(step, run, targets, chosen, out, reduce_errors)
+        for node in wanted:
+            if node.value is not None and id(node) in targets:
+                numpy.copyto(targets[id(node)], node.value)
+    finally:
+        reads.__exit__()
     _publish(run, targets)
     for modes, errors in run.errors:
         _warn(modes, errors)
@@ -337,10 +354,3 @@ def before_write(host: numpy.ndarray) -> None:
     if arrays:
         evaluate([a._value for a in arrays if isinstance(a._value, Node)])
     wait_until_unread(id(root))
-
-
-def settle_overlaps(node: Node, target: numpy.ndarray) -> bool:
-    """Return whether ``node`` reads memory that writing ``target`` would change."""
-    return any(
-        numpy.may_share_memory(leaf.host, target) for leaf in node.leaves if isinstance(leaf, Leaf)
-    )

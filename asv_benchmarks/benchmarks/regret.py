@@ -27,7 +27,17 @@ from .expressions import EXPRESSIONS
 from .operands import Call, call_of, copied, first_of_each_cost
 from .pairs import Pace, Turns, take_turns
 
-__all__ = ["CONTENDERS", "FUSED", "Cell", "Outcome", "cells", "measure", "quantile", "scopes"]
+__all__ = [
+    "CONTENDERS",
+    "FUSED",
+    "Cell",
+    "Outcome",
+    "cells",
+    "has_choice",
+    "measure",
+    "quantile",
+    "scopes",
+]
 
 FORCED = ("serial", "threads")
 #: Columns of a cell's times.
@@ -74,6 +84,11 @@ class Outcome:
 
     def __add__(self, later: Outcome) -> Outcome:
         return replace(later, turns=self.turns + later.turns)
+
+
+def has_choice() -> bool:
+    """Return whether there is more than one thread to choose between."""
+    return registry.available().get("threads", "unknown") is None
 
 
 def cells(sizes: Sequence[int], dtypes: Sequence[str], names: Sequence[str]) -> list[Cell]:
@@ -162,7 +177,7 @@ class Regret:
 
     def setup_cache(self) -> dict[str, list[float]]:
         found: list[Outcome] = []
-        if registry.available().get("threads", "") is None:
+        if has_choice():
             names = ["add", "divide", "sqrt", "exp", "sin", "less", "sum", *FUSED[:3]]
             with scopes() as scope:
                 for cell in cells((30_000, 300_000, 2_000_000), ("float64", "float32"), names):

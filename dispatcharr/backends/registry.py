@@ -109,6 +109,8 @@ def backend(name: str) -> Backend:
         It is unknown or cannot run here; the message lists those that can, and why others not.
     """
     found = _backends().get(name)
+    if found is not None and found in candidates():
+        return found  # found available before: looking again costs more than a small kernel
     reason = _broken.get(name, "it is unknown") if found is None else found.available()
     if found is not None and reason is None:
         return found

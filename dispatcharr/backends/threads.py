@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from threading import get_ident
 from typing import ClassVar
+from weakref import WeakKeyDictionary
 
 import numpy
 
@@ -12,11 +13,16 @@ from dispatcharr.backends.base import Profile, Rates, host_rates
 from dispatcharr.kernels.blocks import prepare
 from dispatcharr.kernels.pool import shared_pool, thread_count
 from dispatcharr.plan.region import Region
+from dispatcharr.plan.work import count_work
 
 __all__ = ["BACKEND"]
 
-#: Tasks per thread, so that a thread that is held up leaves work for the others.
+#: Most tasks per thread, so that a thread that is held up leaves work for the others.
 TASKS_PER_THREAD = 32
+#: Seconds of arithmetic that are worth a task of their own: its own costs are some 15 us.
+TASK_SECONDS = 200e-6
+#: Seconds per element of an operation that the profile does not know.
+UNKNOWN_OP = 0.5e-9
 
 
 class _Lanes:
@@ -66,7 +72,11 @@ class Threads:
 
     name = "threads"
     place = "host"
-    block_bytes = 1 << 17
+
+    def __init__(self) -> None:
+        self.block_bytes = 1 << 19
+        self.op: Mapping[str, Mapping[str, float]] = {}
+        self.wished: WeakKeyDictionary[Region, float] = WeakKeyDictionary()
 
     def available(self) -> str | None:
         """Return None, or that there is one thread only."""
@@ -81,7 +91,18 @@ class Threads:
     def rates(self, profile: Profile) -> Rates:
         """Return the speeds of all threads together."""
         self.block_bytes = profile.block_bytes
+        self.op = profile.op
+        self.wished.clear()
         return host_rates(profile, "threads")
+
+    def _tasks(self, region: Region, width: int) -> int:
+        """Return how many tasks to wish for: what the work is worth, one per thread at least."""
+        wished = self.wished.get(region)
+        if wished is None:
+            ops = count_work(region, ()).ops
+            seconds = [self.op.get(cost, {}).get(dtype, UNKNOWN_OP) for cost, dtype in ops]
+            wished = self.wished[region] = region.elements * sum(seconds) / TASK_SECONDS
+        return int(min(max(wished, width), width * TASKS_PER_THREAD))
 
     def run(
         self,
@@ -93,7 +114,7 @@ class Threads:
         """Run ``region`` on ``threads`` threads at most; return the floating-point errors met."""
         pool = shared_pool()
         width = pool.threads if threads is None else min(threads, pool.threads)
-        work = prepare(region, inputs, outputs, self.block_bytes, width * TASKS_PER_THREAD)
+        work = prepare(region, inputs, outputs, self.block_bytes, self._tasks(region, width))
         lanes = _Lanes(work.count, width)
         pool.run(lambda _: work.run(lanes.take()), work.count, width)
         work.finish()

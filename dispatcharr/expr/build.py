@@ -19,7 +19,7 @@ from dispatcharr.ops.kinds import INEXACT, is_planned
 from dispatcharr.ops.row import Elementwise, Generator
 from dispatcharr.storage.exports import root_of
 
-__all__ = ["Declined", "build", "error_modes", "generate", "leaf"]
+__all__ = ["Declined", "build", "error_modes", "generate", "leaf", "recast"]
 
 #: Operands up to this many bytes are copied when recorded, so that nobody can change them.
 SNAPSHOT_BYTES = 8192
@@ -51,13 +51,13 @@ def _snapshot(host: numpy.ndarray) -> Leaf:
     """
     if min(host.strides, default=1) > 0:
         held = host.copy(order="K")
-        return Leaf(held, held)
+        return Leaf(held, held, private=True)
     ends = [1 if stride == 0 else None for stride in host.strides]
     steps = [-1 if stride < 0 else 1 for stride in host.strides]
     none = [None] * host.ndim
     held = host[tuple(map(slice, none, ends, steps))].copy(order="K")
     view = held[tuple(map(slice, none, none, steps))]
-    return Leaf(numpy.broadcast_to(view, host.shape), held)
+    return Leaf(numpy.broadcast_to(view, host.shape), held, private=True)
 
 
 def error_modes(row: Elementwise, dtypes: tuple[numpy.dtype[Any], ...]) -> tuple[str, ...] | None:
@@ -206,6 +206,15 @@ def build(
     shape = _broadcast([s for _, _, s in prepared])
     order = memory_order(operands, shape)
     return Node(row, operands, shape, resolved[row.nin], order, error_modes(row, resolved))
+
+
+def recast(node: Node, dtype: numpy.dtype[Any]) -> Node:
+    """Return a new node as ``node``, its result cast within the operation as ``out=`` does it."""
+    modes = node.errors
+    if modes is None and dtype.char in INEXACT:
+        state = numpy.geterr()
+        modes = (state["divide"], state["over"], state["under"], state["invalid"])
+    return Node(node.row, node.operands, node.shape, dtype, node.order, modes)
 
 
 def _broadcast(shapes: list[tuple[int, ...]]) -> tuple[int, ...]:

@@ -28,13 +28,18 @@ graph_lock = threading.RLock()
 
 @final
 class Leaf:
-    """A concrete array as an operand. ``root`` is the array that owns its memory."""
+    """A concrete array as an operand.
 
-    __slots__ = ("host", "root")
+    ``root`` is the array that owns its memory; where it is ``private``, a copy, nobody else can
+    write to it.
+    """
 
-    def __init__(self, host: numpy.ndarray, root: numpy.ndarray) -> None:
+    __slots__ = ("host", "private", "root")
+
+    def __init__(self, host: numpy.ndarray, root: numpy.ndarray, private: bool = False) -> None:
         self.host = host
         self.root = root
+        self.private = private
 
     @property
     def dtype(self) -> numpy.dtype[Any]:
@@ -137,7 +142,7 @@ class Node:
             self.owner = Reader(array, self._roots())
 
     def _roots(self) -> tuple[int, ...]:
-        return tuple({id(leaf.root) for leaf in self.leaves})
+        return tuple({id(leaf.root) for leaf in self.leaves if not leaf.private})
 
     @property
     def nbytes(self) -> int:
@@ -172,13 +177,22 @@ def _leaves_of(operands: tuple[Operand, ...]) -> tuple[Leaf, ...]:
 
 def fill(found: Sequence[tuple[Node, numpy.ndarray]]) -> None:
     """Fill in the values of nodes; what still waits on them reads that memory from now on."""
+    try:
+        _fill(found)
+    except BaseException:
+        # An interrupt must not leave readers behind whom no writer finds.
+        _fill(found)
+        raise
+
+
+def _fill(found: Sequence[tuple[Node, numpy.ndarray]]) -> None:
     for node, value in found:
         node.value = value
         node.operands = ()
         node.leaves = ()
     above: dict[int, Node] = {}
     for node, value in found:
-        users, node.users = _pending(node.users), []
+        users = _pending(node.users)
         if users:
             leaf = _leaf(value)
             for user in users:
@@ -189,6 +203,8 @@ def fill(found: Sequence[tuple[Node, numpy.ndarray]]) -> None:
         node.leaves = _leaves_of(node.operands)
         if node.owner is not None:
             node.owner.file(node._roots())
+    for node, _ in found:
+        node.users = []
 
 
 def _pending(users: list[weakref.ref[Node]]) -> list[Node]:

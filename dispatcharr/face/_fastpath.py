@@ -117,12 +117,15 @@ class _PyCell:
     def __setitem__(self, key: Any, item: Any) -> None:
         held, value = self._value, _plain(item)
         slot = SLOT_NAMES.index("setitem")
+        is_mine = type(key) is type(self)
+        plain_key = _plain(key) if is_mine else key
+        simple = plain_key is not None if is_mine else _simple(key)
         if (
             type(held) is numpy.ndarray and not _State.closed and not _State.pending
-            and _simple(key) and value is not None and _bytes(value) < _limits[slot]
+            and simple and value is not None and _bytes(value) < _limits[slot]
         ):  # fmt: skip
             _State.served += 1
-            held[key] = value
+            held[plain_key] = value
             return
         _handlers[slot](self, key, item)
 

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy
 
+from dispatcharr.expr.build import SNAPSHOT_BYTES
 from dispatcharr.expr.nodes import Node
 from dispatcharr.face import _fastpath
 from dispatcharr.face.road import engine
 from dispatcharr.storage.exports import mark_foreign
 
-__all__ = ["ArrayMeta", "array_class", "concrete", "is_array", "operand", "unwrap", "wrap_outside"]
+__all__ = ["ArrayMeta", "array_class", "concrete", "is_array", "operand", "unwrap"]
 
 
 class ArrayMeta(type):
@@ -78,6 +79,8 @@ def operand(value: Any) -> Any:
         if type(held) is Node and held.value is not None:
             return concrete(value)
         return held
+    if type(value) is numpy.ndarray and value.nbytes > SNAPSHOT_BYTES:
+        mark_foreign(value)  # whoever passes NumPy's own array can write to it at any time
     return value
 
 
@@ -91,9 +94,3 @@ def unwrap(value: Any) -> Any:
     if kind is dict:
         return {key: unwrap(item) for key, item in value.items()}
     return value
-
-
-def wrap_outside(host: numpy.ndarray) -> Any:
-    """Return an array on memory that someone outside holds too."""
-    mark_foreign(host)
-    return _fastpath.wrap(host)

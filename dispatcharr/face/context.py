@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ContextDecorator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dispatcharr import _events
-from dispatcharr._config import leave, options, override, set_process
+from dispatcharr._config import options, set_process
 from dispatcharr.expr.nodes import Node
 from dispatcharr.face import _fastpath, limits
 from dispatcharr.face.array import is_array
+from dispatcharr.face.override import Override, closes_fast_path
 from dispatcharr.face.road import engine, profiles, registry
-from dispatcharr.face.waiting import plans_everything
 from dispatcharr.storage.readers import pending_arrays
 
 if TYPE_CHECKING:
@@ -29,50 +28,18 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 _process_closed = False
 
 
-def _closes_fast_path() -> bool:
-    """Return whether the options in force here concern small operations too."""
-    chosen = options()
-    return plans_everything(chosen) or chosen.on_fallback != "silent"
-
-
 def follow_process_options() -> None:
     """Open or close the fast path as the process's options ask."""
     global _process_closed
     if options().backend != "auto":
         registry.backend(options().backend)
-    wanted = _closes_fast_path()
+    wanted = closes_fast_path()
     if wanted != _process_closed:
         _fastpath.close(1 if wanted else -1)
         _process_closed = wanted
 
 
-class _Override(ContextDecorator):
-    """Options in force for a ``with`` block or a decorated function, per thread and async task."""
-
-    def __init__(self, values: dict[str, Any], where: str) -> None:
-        self._values = values
-        self._where = where
-        self._entered: list[tuple[Any, bool]] = []
-
-    def _recreate_cm(self) -> _Override:
-        return _Override(self._values, self._where)
-
-    def __enter__(self) -> _Override:
-        token = override(self._values, self._where)
-        closes = _closes_fast_path()
-        if closes:
-            _fastpath.close(1)
-        self._entered.append((token, closes))
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        token, closes = self._entered.pop()
-        leave(token)
-        if closes:
-            _fastpath.close(-1)
-
-
-def use_backend(name: str) -> _Override:
+def use_backend(name: str) -> Override:
     """Run kernels on the named backend inside a ``with`` block or a decorated function.
 
     Parameters
@@ -99,7 +66,7 @@ def use_backend(name: str) -> _Override:
     """
     if name != "auto":
         registry.backend(name)
-    return _Override({"backend": name}, "use_backend")
+    return Override({"backend": name}, "use_backend")
 
 
 def set_backend(name: str) -> None:
@@ -121,7 +88,7 @@ def set_backend(name: str) -> None:
     follow_process_options()
 
 
-class dispatch_options(_Override):
+class dispatch_options(Override):
     """Set options, or set them for a ``with`` block.
 
     Called as a statement it holds from then on in the current thread or async task; as a context
@@ -144,6 +111,8 @@ class dispatch_options(_Override):
     """
 
     def __init__(self, **values: Any) -> None:
+        if isinstance(values.get("backend", 0), str) and values["backend"] != "auto":
+            registry.backend(values["backend"])
         super().__init__(values, "dispatch_options")
         self._standing = False
         super().__enter__()

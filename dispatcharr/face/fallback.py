@@ -11,7 +11,8 @@ from __future__ import annotations
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import BuiltinFunctionType
 from typing import Any
 
 import numpy
@@ -26,7 +27,7 @@ from dispatcharr.face.road import engine
 from dispatcharr.storage.exports import mark_foreign, root_of
 from dispatcharr.storage.readers import any_pending
 
-__all__ = ["call", "finish", "forward", "left_to_numpy", "measure"]
+__all__ = ["call", "finish", "forward", "left_to_numpy", "measure", "run"]
 
 
 def _report(name: str, reason: str) -> None:
@@ -46,6 +47,39 @@ def _report(name: str, reason: str) -> None:
         )
 
 
+class _Log(list[str]):
+    """Takes NumPy's messages in the place of a log."""
+
+    def write(self, message: str) -> None:
+        """Take ``"Warning: overflow encountered in exp"``."""
+        self.append(message.removeprefix("Warning: ").rstrip())
+
+
+def run(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call a function of NumPy's; what it warns of points at the user's line, not at this one.
+
+    NumPy warns at the Python code that called its C code, which for functions in Python is theirs.
+    """
+    modes: Any = numpy.geterr()
+    if type(function) not in _IN_C or "warn" not in modes.values() or _speaks(modes):
+        return function(*args, **kwargs)
+    heard = _Log()
+    warned: Any = {kind: "log" for kind, mode in modes.items() if mode == "warn"}
+    with numpy.errstate(call=heard, **warned):
+        result = function(*args, **kwargs)
+    for message in heard:
+        warnings.warn(message, RuntimeWarning, stacklevel=user_level())
+    return result
+
+
+_IN_C = (numpy.ufunc, BuiltinFunctionType)
+
+
+def _speaks(modes: Mapping[str, str]) -> bool:
+    """Return whether the program itself listens to errors, and so has the place of the log."""
+    return "log" in modes.values() or "call" in modes.values()
+
+
 def left_to_numpy(
     name: str,
     reason: str,
@@ -58,7 +92,7 @@ def left_to_numpy(
     start = time.perf_counter()
     if function is None:
         function = getattr(numpy, name)
-    result = _fastpath.wrap(function(*args, **kwargs))
+    result = _fastpath.wrap(run(function, args, kwargs))
     if type(result) is tuple:
         result = tuple([_fastpath.wrap(item) for item in result])
     if _events.listened():
@@ -114,7 +148,7 @@ def call(
         _note_outs(kwargs["out"], ours)
     before = [(sys.getrefcount(host), sys.getrefcount(root)) for host, root in watched]
     start = time.perf_counter()
-    result = function(*plain_args, **plain_kwargs)
+    result = run(function, plain_args, plain_kwargs)
     seconds = time.perf_counter() - start
     if watched:
         _note_kept(watched, before, result)

@@ -10,12 +10,13 @@ from typing import Any
 import numpy
 
 from dispatcharr._config import options
-from dispatcharr.expr.build import Declined, build
+from dispatcharr.expr.build import Declined, build, recast
 from dispatcharr.expr.nodes import Node
 from dispatcharr.face import _fastpath, fallback, limits
 from dispatcharr.face.array import concrete, is_array, operand
 from dispatcharr.face.road import engine
-from dispatcharr.face.waiting import apply
+from dispatcharr.face.waiting import apply, is_large
+from dispatcharr.ops.kinds import is_planned
 from dispatcharr.ops.row import Elementwise
 from dispatcharr.ops.table import BY_NAME, ELEMENTWISE
 
@@ -135,7 +136,7 @@ def write_into(row: Elementwise, args: tuple[Any, ...], target: numpy.ndarray) -
     if not all(_understood(arg) for arg in args):
         return False
     values = tuple([operand(arg) for arg in args])
-    if target.nbytes < limits.limit_of(row.name) and not any(type(v) is Node for v in values):
+    if not is_large(row.name, target) and not any(type(v) is Node for v in values):
         return False
     if not target.flags.writeable or target.size == 0 or target.ndim == 0:
         return False
@@ -153,12 +154,18 @@ def store_into(node: Node, target: numpy.ndarray, casting: Any = "same_kind") ->
         return False
     if node.errors is not None and any(mode not in ("warn", "ignore") for mode in node.errors):
         return False
-    if not target.flags.aligned or not target.dtype.isnative:
+    if not target.flags.aligned or not is_planned(target.dtype):
         return False
+    if 0 in target.strides:
+        return False  # elements that share memory are written in NumPy's order
     if node.dtype != target.dtype:
         if node.dtype.kind == "c" and target.dtype.kind != "c":
             return False
-        node = build(BY_NAME["astype"], (node,), target.dtype)
+        # Assignment casts what was computed; an output is cast within the operation.
+        if casting == "unsafe":
+            node = build(BY_NAME["astype"], (node,), target.dtype)
+        else:
+            node = recast(node, target.dtype)
     if _conflicts(node, target):
         engine.evaluate([node])
         if node.value is not None:
@@ -229,8 +236,7 @@ def astype(array: Any, dtype: Any, order: str, casting: str, subok: bool, copy: 
     )
     if type(value) is Node and same and not copy:
         return array
-    big = type(value) is Node or value.nbytes >= limits.limit_of("astype")
-    if plannable and (big or options().defer == "always"):
+    if plannable and (type(value) is Node or is_large("astype", value)):
         try:
             node = build(BY_NAME["astype"], (value,), wanted)
         except Declined:

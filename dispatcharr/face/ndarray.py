@@ -31,7 +31,7 @@ from dispatcharr.face.array import ArrayMeta, concrete, is_array, set_array_clas
 from dispatcharr.face.leaving import Leaving
 from dispatcharr.ops.reductions import REDUCTIONS
 from dispatcharr.storage.exports import root_of
-from dispatcharr.storage.readers import observe
+from dispatcharr.storage.readers import any_pending, observe
 
 __all__ = ["ndarray"]
 
@@ -68,7 +68,13 @@ class ndarray(Leaving, metaclass=ArrayMeta):
 
     @shape.setter
     def shape(self, shape: Any) -> None:
-        concrete(self).shape = shape
+        host = concrete(self)
+        if any_pending():
+            # Pending work reads this very object: change another one on the same memory.
+            host = host.view()
+        host.shape = shape
+        held: Any = self  # the attribute is the base class's
+        held._value = host
 
     @property
     def dtype(self) -> numpy.dtype[Any]:
@@ -267,6 +273,8 @@ def _method(name: str) -> Callable[..., Any]:
     reason = None if name in _WRITES or name in _ALONE else "it is not planned"
 
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if not is_array(self):
+            return fallback.call(name, numpys, (self, *args), kwargs)
         host = self._writable() if writes else concrete(self)
         if args or kwargs or name not in _ALONE:
             return fallback.call(name, numpys, (self, *args), kwargs, reason)

@@ -10,14 +10,15 @@ from typing import Any
 import numpy
 
 from dispatcharr._config import options
-from dispatcharr.expr.build import Declined, build
+from dispatcharr.expr.build import Declined, build, recast
 from dispatcharr.expr.nodes import Node
 from dispatcharr.face import _fastpath, fallback, limits
 from dispatcharr.face.array import concrete, is_array, operand, unwrap
 from dispatcharr.face.functions import FUNCTIONS, store_into, write_into
+from dispatcharr.face.pinned import settle_pinned
 from dispatcharr.face.road import engine
 from dispatcharr.face.temporary import is_temporary_item, set_item_count
-from dispatcharr.face.waiting import apply, may_wait
+from dispatcharr.face.waiting import apply, is_large, may_wait
 from dispatcharr.ops.row import Elementwise
 from dispatcharr.ops.table import BY_NAME, ELEMENTWISE
 from dispatcharr.storage.exports import mark_foreign
@@ -134,8 +135,6 @@ def _inplace(name: str) -> Callable[[Any, Any], Any]:
 
 
 def _inplace_foreign(name: str, operate: Callable[..., Any], array: Any, other: Any) -> Any:
-    if getattr(type(other), "__array_ufunc__", _MISSING) is None:
-        return NotImplemented
     return fallback.call(name, operate, (array, other), {}, None)
 
 
@@ -150,11 +149,12 @@ def _rebind(row: Elementwise, array: Any, operands: tuple[Any, ...]) -> bool:
         if node.shape != held.shape or not numpy.can_cast(node.dtype, held.dtype, "same_kind"):
             return False
         if node.dtype != held.dtype:
-            node = build(BY_NAME["astype"], (node,), held.dtype)
+            node = recast(node, held.dtype)
     except Declined:
         return False
     if node.order != held.order or not may_wait(node, options()):
         return False
+    settle_pinned()
     old = held.owner
     array._value = node
     node.show(array)
@@ -197,7 +197,7 @@ def _setitem(array: Any, key: Any, item: Any) -> None:
 
 
 def _is_large(value: Any) -> bool:
-    return type(value) is numpy.ndarray and value.nbytes >= limits.limit_of("positive")
+    return type(value) is numpy.ndarray and is_large("positive", value)
 
 
 def _assign(target: numpy.ndarray, value: Any, temporary: bool) -> bool:

@@ -13,7 +13,7 @@ import numpy
 
 from dispatcharr.expr.nodes import Leaf, Node
 from dispatcharr.face.road import engine
-from dispatcharr.storage.readers import pending_arrays
+from dispatcharr.storage.readers import readers_of, roots_read
 
 __all__ = ["settle_pinned"]
 
@@ -23,23 +23,27 @@ WORTH = 1 << 22
 
 def settle_pinned() -> None:
     """Run pending work that keeps more memory alive than its results would take."""
-    readers: dict[int, dict[int, Node]] = {}
-    held: dict[int, dict[int, Leaf]] = {}
-    for array in pending_arrays():
-        node = array._value
-        if type(node) is Node:
-            for leaf in node.leaves:
-                if leaf.root.nbytes >= WORTH:
-                    readers.setdefault(id(leaf.root), {})[id(node)] = node
-                    held.setdefault(id(leaf.root), {})[id(leaf)] = leaf
     pinned = 0
     waiting: dict[int, Node] = {}
-    for key, leaves in held.items():
-        if _only_pending(list(leaves.values())):
+    for key, array in roots_read():
+        if _root_bytes(array._value, key) < WORTH:
+            continue
+        nodes = [a._value for a in readers_of(key) if type(a._value) is Node]
+        leaves = {id(one): one for node in nodes for one in node.leaves if id(one.root) == key}
+        if leaves and _only_pending(list(leaves.values())):
             pinned += next(iter(leaves.values())).root.nbytes
-            waiting.update(readers[key])
+            waiting.update({id(node): node for node in nodes})
     if pinned > sum(node.nbytes for node in waiting.values()):
         engine.evaluate(list(waiting.values()))
+
+
+def _root_bytes(value: Node | numpy.ndarray, key: int) -> int:
+    """Return the size of the root with id ``key``, which ``value`` reads if it still waits."""
+    if type(value) is Node:
+        for leaf in value.leaves:
+            if id(leaf.root) == key:
+                return leaf.root.nbytes
+    return 0
 
 
 def _only_pending(leaves: list[Leaf]) -> bool:

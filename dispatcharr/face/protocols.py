@@ -13,7 +13,7 @@ from dispatcharr.face.array import array_class, concrete, is_array
 from dispatcharr.face.road import engine
 from dispatcharr.ops.reductions import REDUCTIONS
 from dispatcharr.ops.table import BY_UFUNC
-from dispatcharr.storage.exports import lend, lend_bytes, mark_foreign, root_of
+from dispatcharr.storage.exports import lend, mark_foreign, root_of
 from dispatcharr.storage.readers import any_pending
 
 __all__ = [
@@ -46,7 +46,11 @@ def shown(host: numpy.ndarray) -> numpy.ndarray:
 
 
 def array_interface(array: Any) -> dict[str, Any]:
-    """Return the interface dictionary, its ``data`` a counted view instead of a raw pointer."""
+    """Return the interface dictionary.
+
+    Its ``data`` is an address, as programs expect, and addresses cannot be counted: the memory is
+    foreign from then on. NumPy itself asks for a buffer first.
+    """
     host = concrete(array)
     if any_pending():
         engine.before_write(host)
@@ -55,10 +59,7 @@ def array_interface(array: Any) -> dict[str, Any]:
     interface = dict(host.__array_interface__)
     if interface["strides"] is None:
         interface["strides"] = host.strides
-    if host.dtype.hasobject or host.size == 0:
-        mark_foreign(host)
-        return interface
-    interface["data"], interface["offset"] = lend_bytes(host)
+    mark_foreign(host)
     return interface
 
 

@@ -69,7 +69,11 @@ def reduce(
     asked = _planned_arguments(row, args, kwargs)
     if asked is None:
         reason = "its arguments are not planned"
-    elif value.dtype.kind not in row.kinds or not is_planned(value.dtype):
+    elif (
+        value.dtype.kind not in row.kinds
+        or value.dtype.char in row.without
+        or not is_planned(value.dtype)
+    ):
         reason = f"dtype {value.dtype} is not planned"
     elif value.size == 0 or value.shape == ():
         reason = "it has one element or none"
@@ -236,6 +240,8 @@ def method(row: Reduction) -> Callable[..., Any]:
 
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:
         count = getrefcount(self)
+        if not is_array(self):
+            return fallback.call(row.name, numpys, (self, *args), kwargs)
         return reduce(row, numpys, self, is_temporary_self(count), args, kwargs)
 
     return fallback.forward(row.name, numpys, run, "ndarray")

@@ -21,14 +21,14 @@ from dispatcharr.expr.build import Declined, build, may_warn_later
 from dispatcharr.expr.nodes import Node
 from dispatcharr.face import _fastpath, limits
 from dispatcharr.face.array import operand, unwrap
-from dispatcharr.face.fallback import left_to_numpy
+from dispatcharr.face.fallback import left_to_numpy, run
 from dispatcharr.face.pinned import settle_pinned
 from dispatcharr.face.road import engine
 from dispatcharr.ops.row import Elementwise
 from dispatcharr.storage.exports import is_visible
 from dispatcharr.storage.readers import Reader
 
-__all__ = ["apply", "is_small", "may_wait", "pend", "plans_everything", "run_now"]
+__all__ = ["apply", "is_large", "is_small", "may_wait", "pend", "plans_everything", "run_now"]
 
 #: A pending graph is run when it has grown to this many nodes.
 MOST_NODES = 60
@@ -37,6 +37,11 @@ MOST_NODES = 60
 def plans_everything(chosen: Options) -> bool:
     """Return whether options ask for small operations to be planned too."""
     return chosen.backend != "auto" or chosen.defer == "always" or bool(chosen.verify)
+
+
+def is_large(name: str, host: numpy.ndarray) -> bool:
+    """Return whether an operation on ``host`` alone is to be planned."""
+    return host.nbytes >= limits.limit_of(name) or plans_everything(options())
 
 
 def is_small(name: str, values: tuple[Any, ...], chosen: Options) -> bool:
@@ -133,7 +138,7 @@ def apply(
     if call is not None and is_small(row.name, values, chosen):
         if _events.listened():
             _events.emit(_events.DirectRecord(row.name))
-        result = call(*values)
+        result = run(call, values, {})
         return tuple(map(_fastpath.wrap, result)) if row.nout > 1 else _fastpath.wrap(result)
     try:
         if row.nout != 1:

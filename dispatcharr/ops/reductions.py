@@ -194,9 +194,9 @@ def _rows() -> tuple[Reduction, ...]:
         row("max", "reduce_minmax", True, high, maximum, _value),
         row("mean", "reduce_sum", True, sum_, add, _mean, kinds="biuf"),
         row("var", "reduce_moments", True, _moments_partial, _moments_combine, _variance,
-            "f", ("ddof",), rereads=True),
+            "f", ("ddof",), rereads=True, without="e"),
         row("std", "reduce_moments", True, _moments_partial, _moments_combine, _deviation,
-            "f", ("ddof",), rereads=True),
+            "f", ("ddof",), rereads=True, without="e"),
         row("any", "reduce_logical", True, any_, either, _value),
         row("all", "reduce_logical", True, all_, both, _value),
         row("argmin", "reduce_arg", True, first, _arg_combine(numpy.less), _value, "biuf",
@@ -213,9 +213,9 @@ def _rows() -> tuple[Reduction, ...]:
         row("nanmean", "reduce_sum", False, _nan_mean_partial, _add, _nan_mean, "f",
             rereads=True),
         row("nanvar", "reduce_moments", False, _nan_moments_partial, _moments_combine,
-            _nan_variance, "f", ("ddof",), rereads=True),
+            _nan_variance, "f", ("ddof",), rereads=True, without="e"),
         row("nanstd", "reduce_moments", False, _nan_moments_partial, _moments_combine,
-            _nan_deviation, "f", ("ddof",), rereads=True),
+            _nan_deviation, "f", ("ddof",), rereads=True, without="e"),
     )  # fmt: skip
 
 

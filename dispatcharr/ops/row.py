@@ -101,6 +101,8 @@ class Reduction:
         Extra keyword arguments understood by ``finish``, such as ``ddof``.
     ordered : bool
         Whether the result depends on the order of elements (arg-reductions).
+    without : str
+        Characters of dtypes that are left to NumPy although their kind is planned.
     rereads : bool
         Whether ``partial`` goes over its block more than once, so that the block should stay
         in the cache.
@@ -116,6 +118,7 @@ class Reduction:
     params: tuple[str, ...] = ()
     ordered: bool = False
     rereads: bool = False
+    without: str = ""
 
 
 Row = Elementwise | Generator

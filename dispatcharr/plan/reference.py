@@ -25,14 +25,13 @@ def run_reference(region: Region, inputs: Sequence[numpy.ndarray]) -> list[numpy
         for instruction in region.program:
             operands = tuple(registers[i] for i in instruction.operands)
             row = instruction.row
-            if isinstance(row, Elementwise) and row.ufunc is not None:
-                result = row.ufunc(*operands)
+            result = numpy.empty(region.shape, instruction.dtypes[0])
+            if not isinstance(row, Elementwise):
+                row.fill(instruction.params, 0, result)
+            elif row.fill is not None:
+                row.fill(operands, result)
             else:
-                result = numpy.empty(region.shape, instruction.dtypes[0])
-                if isinstance(row, Elementwise):
-                    row.fill(operands, result)  # type: ignore[misc]
-                else:
-                    row.fill(instruction.params, 0, result)
+                row.ufunc(*operands, out=result)  # type: ignore[misc]
             registers.append(result)
         found = [numpy.broadcast_to(registers[i], region.shape) for i in region.outputs]
         if region.reducing is not None:

@@ -67,7 +67,8 @@ def count_work(region: Region, fresh: Sequence[bool]) -> Work:
     region : Region
         The kernel.
     fresh : sequence of bool
-        For each output, whether its memory is allocated for this run.
+        For each output, whether its memory is allocated for this run; outputs that are not
+        spoken of are not.
     """
     elements = region.elements
     read = sum(_owned(layout) for layout in region.inputs)
@@ -85,7 +86,7 @@ def count_work(region: Region, fresh: Sequence[bool]) -> Work:
     classes = sorted({cost for cost, _ in ops} | ({reduction[0]} if reduction else set()))
     size_class = max(elements, 1).bit_length()
     key = f"{'+'.join(classes)}/{size_class}{'' if contiguous else 's'}"
-    bytes_fresh = sum(size for size, is_fresh in zip(stored, fresh, strict=True) if is_fresh)
+    bytes_fresh = sum(size for size, is_fresh in zip(stored, fresh, strict=False) if is_fresh)
     return Work(elements, read, sum(stored), bytes_fresh, ops, reduction, contiguous, key)
 
 

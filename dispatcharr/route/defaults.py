@@ -90,6 +90,9 @@ KINDS: Mapping[str, Kind] = {
 OVERHEAD = {"record": 17e-6, "plan": 20e-6, "run": 6e-6, "call": 2.2e-6}
 NUMPY_CALL = 0.37e-6
 BLOCK_BYTES = 1 << 19
+#: Bytes from which a fresh result is mapped anew each time, and its pages have to be cleared. glibc
+#: raises its threshold for that as arrays are freed, up to 32 MiB on 64-bit systems (mallopt(3)).
+RECYCLED = 1 << 25
 
 _NANO = 1e-9
 _CODES = ("f8", "f4", "f2", "i8", "i4", "u1", "b1", "c16", "c8")
@@ -101,7 +104,7 @@ _NAN = float("nan")
 _TABLE: Mapping[str, tuple[float, ...]] = {
     # f8, f4, f2, i8, i4, u1, b1, c16, c8
     "copy": (0.28, 0.27, 0.27, 0.14, 0.07, 0.018, 0.018, 1.7, 1.7),
-    "generate": (0.14, 0.07, 0.035, 0.14, 0.07, 0.009, 0.009, 0.28, 0.28),
+    "generate": (1.0, 1.0, 1.0, 0.6, 0.6, 0.02, 0.02, 1.0, 1.0),
     "cast": (0.11, 0.14, 0.84, 0.28, 0.14, 0.17, 0.21, 0.21, 0.28),
     "arith": (0.22, 0.11, 5.0, 0.22, 0.11, 0.027, 0.03, 0.45, 0.24),
     "divide": (0.33, 0.12, 5.0, 0.9, 0.63, 0.66, 0.75, 2.7, 2.4),

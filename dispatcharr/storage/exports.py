@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy
 
-__all__ = ["Lease", "is_visible", "lend", "lend_bytes", "mark_foreign", "root_of"]
+__all__ = ["Lease", "is_visible", "lend", "mark_foreign", "root_of"]
 
 _foreign: dict[int, weakref.ref[numpy.ndarray]] = {}
 _leases: dict[int, weakref.WeakSet[Lease]] = {}
@@ -104,21 +104,3 @@ def lend(host: numpy.ndarray) -> numpy.ndarray:
     # Dtypes that an interface dictionary cannot name are given back by a view; `longlong` is one.
     named = view.dtype == host.dtype and view.dtype.char == host.dtype.char
     return view if named else view.view(host.dtype)
-
-
-def lend_bytes(host: numpy.ndarray) -> tuple[memoryview, int]:
-    """Return the memory that ``host`` spans as a counted buffer, and its first element's offset.
-
-    A consumer of an interface dictionary keeps its ``data``; a raw pointer there could not be
-    counted.
-    """
-    low, high = numpy.lib.array_utils.byte_bounds(host)
-    first = host.__array_interface__["data"][0]
-    interface = {
-        "version": 3,
-        "shape": (high - low,),
-        "typestr": "|u1",
-        "data": (low, not host.flags.writeable),
-    }
-    held: Any = _hold(interface, root_of(host))  # a buffer, which NumPy's stubs say from 3.12 on
-    return memoryview(held), first - low

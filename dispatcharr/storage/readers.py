@@ -7,8 +7,10 @@ first is weak, so a pending array that nobody wants any more disappears from the
 
 from __future__ import annotations
 
+import itertools
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -19,6 +21,7 @@ __all__ = [
     "pending_arrays",
     "readers_of",
     "reading",
+    "roots_read",
     "wait_until_unread",
 ]
 
@@ -26,8 +29,16 @@ _readers: dict[int, dict[int, Reader]] = {}
 #: What waits without reading anything: numbers that are still to be generated.
 _rootless: dict[int, Reader] = {}
 _lock = threading.RLock()
-_running: dict[int, int] = {}
+#: Readers whose arrays are gone. Their callback is no function of Python's: one of those would
+#: swallow an interrupt that comes while it runs.
+_dead: deque[Any] = deque()
+_running: dict[int, weakref.ref[reading]] = {}
 _running_changed = threading.Condition()
+#: Numbers of kernels; never used again, as ids are.
+_tickets = itertools.count()
+_waiting: list[int] = []
+#: Seconds between looks for kernels that ended without a word.
+_LOOK = 0.05
 _observers: list[Callable[[int], None]] = []
 
 
@@ -39,10 +50,10 @@ class Reader(weakref.ref):  # type: ignore[type-arg]
     key: int
 
     def __new__(cls, array: Any, roots: tuple[int, ...]) -> Reader:
-        return super().__new__(cls, array, _gone)
+        return super().__new__(cls, array, _dead.append)
 
     def __init__(self, array: Any, roots: tuple[int, ...]) -> None:
-        super().__init__(array, _gone)  # type: ignore[call-arg]  # typeshed knows its __new__ alone
+        super().__init__(array, _dead.append)  # type: ignore[call-arg]  # typeshed: __new__ alone
         self.roots = roots
         self.key = id(self)
         with _lock:
@@ -53,44 +64,34 @@ class Reader(weakref.ref):  # type: ignore[type-arg]
                 if entry is None:
                     entry = _readers[root] = {}
                 entry[self.key] = self
-            _tell()
+            _sweep()
 
     def file(self, roots: tuple[int, ...]) -> None:
         """File the array under ``roots`` in the place of those that it read before."""
         if self() is None:
             return
         with _lock:
-            for root in self.roots:
-                entry = _readers.get(root)
-                if entry is not None and root not in roots:
-                    entry.pop(self.key, None)
-                    if not entry:
-                        del _readers[root]
-            self.roots = roots
             for root in roots:
                 _readers.setdefault(root, {})[self.key] = self
-            _tell()
+            _unlink(self, roots)
+            self.roots = roots
+            _sweep()
 
     def close(self) -> None:
         """Take the array out of the table: it is evaluated, or pending on something else."""
         with _lock:
-            _rootless.pop(self.key, None)
-            for root in self.roots:
-                entry = _readers.get(root)
-                if entry is not None:
-                    entry.pop(self.key, None)
-                    if not entry:
-                        del _readers[root]
-            _tell()
+            _unlink(self)
+            _sweep()
 
 
-def _gone(reader: Reader) -> None:
-    # Runs inside the garbage collector: only unlink. Empty entries are swept by the next lookup.
+def _unlink(reader: Reader, kept: tuple[int, ...] = ()) -> None:
     _rootless.pop(reader.key, None)
     for root in reader.roots:
         entry = _readers.get(root)
-        if entry is not None:
+        if entry is not None and root not in kept:
             entry.pop(reader.key, None)
+            if not entry:
+                _readers.pop(root, None)
 
 
 def _tell() -> None:
@@ -104,8 +105,9 @@ def observe(observer: Callable[[int], None]) -> None:
 
 
 def _sweep() -> None:
-    for root in [root for root, entry in list(_readers.items()) if not entry]:
-        _readers.pop(root, None)
+    """Unlink the readers whose arrays are gone; the lock is held."""
+    while _dead:
+        _unlink(_dead.popleft())
     _tell()
 
 
@@ -123,14 +125,27 @@ def readers_of(root: int) -> list[Any]:
     with _lock:
         _sweep()
         entry = _readers.get(root)
-        arrays = [] if entry is None else [reader() for reader in list(entry.values())]
+        arrays = [] if entry is None else [reader() for reader in entry.values()]
     return [array for array in arrays if array is not None]
+
+
+def roots_read() -> list[tuple[int, Any]]:
+    """Return the id of every root that pending work reads, with one array that reads it."""
+    with _lock:
+        entries = [(root, list(entry.values())) for root, entry in list(_readers.items())]
+    found = []
+    for root, readers in entries:
+        for reader in readers:
+            array = reader()
+            if array is not None:
+                found.append((root, array))
+                break
+    return found
 
 
 def pending_arrays() -> list[Any]:
     """Return every live pending array."""
     with _lock:
-        # Copies, because an array that dies meanwhile is unlinked without the lock.
         found = dict(_rootless)
         for entry in list(_readers.values()):
             found.update(entry)
@@ -139,29 +154,55 @@ def pending_arrays() -> list[Any]:
 
 
 class reading:
-    """Hold off writers of other threads while a kernel reads ``roots``; a context manager."""
+    """Hold off writers of other threads while a kernel reads ``roots``; a context manager.
 
-    __slots__ = ("roots",)
+    It counts as long as it lives: an interrupt may come before the end of the block is noted.
+    """
+
+    __slots__ = ("__weakref__", "key", "roots", "thread")
 
     def __init__(self, roots: Iterable[int]) -> None:
-        self.roots = tuple(roots)
+        self.roots = frozenset(roots)
+        self.thread = threading.get_ident()
+        self.key = next(_tickets)
 
     def __enter__(self) -> None:
-        with _running_changed:
-            for root in self.roots:
-                _running[root] = _running.get(root, 0) + 1
+        _running[self.key] = weakref.ref(self)
 
     def __exit__(self, *exc: object) -> None:
-        with _running_changed:
-            for root in self.roots:
-                _running[root] -= 1
-                if not _running[root]:
-                    del _running[root]
-            _running_changed.notify_all()
+        _running.pop(self.key, None)
+        if _waiting:
+            with _running_changed:
+                _running_changed.notify_all()
 
 
 def wait_until_unread(root: int) -> None:
-    """Return once no kernel of another thread that began earlier reads ``root``."""
-    if root in _running:
+    """Return once no kernel of another thread that began earlier reads ``root``.
+
+    Kernels that begin while this waits are not waited for: they read nothing that was pending
+    before, and readers that follow each other closely would else hold a writer up for ever.
+    """
+    earlier = _reading_now(root)
+    if not earlier:
+        return
+    _waiting.append(root)
+    try:
         with _running_changed:
-            _running_changed.wait_for(lambda: root not in _running)
+            while earlier & _running.keys():
+                _running_changed.wait(_LOOK)
+                earlier &= _reading_now(root)
+    finally:
+        _waiting.remove(root)
+
+
+def _reading_now(root: int) -> set[int]:
+    """Return the keys of the kernels of other threads that read ``root``."""
+    here = threading.get_ident()
+    found = set()
+    for key, reference in list(_running.items()):
+        one = reference()
+        if one is None:
+            _running.pop(key, None)
+        elif root in one.roots and one.thread != here:
+            found.add(key)
+    return found

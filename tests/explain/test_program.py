@@ -75,16 +75,16 @@ def test_arrays_are_named_in_the_order_of_reading(op):
 @pytest.mark.parametrize(
     ("left", "right", "text"),
     [
-        ("subtract", "subtract", "r1 = a - 1 - (a - 1)"),
-        ("power", "power", "r1 = (a**1)**a**1"),
-        ("multiply", "add", "r1 = a * 1 + (a + 1)"),
-        ("less", "less", "r1 = (a < 1) == (a < 1)"),
+        ("subtract", "subtract", "r1 = a - 1.0 - (a - 1.0)"),
+        ("power", "power", "r1 = (a**1.0)**a**1.0"),
+        ("multiply", "add", "r1 = a * 1.0 + (a + 1.0)"),
+        ("less", "less", "r1 = (a < 1.0) == (a < 1.0)"),
     ],
 )
 def test_brackets_follow_pythons_precedence(left, right, text, op):
     outer = {"multiply": "add", "less": "equal"}.get(left, left)
-    a = numpy.arange(5000)
-    lines, _ = written(op(outer, op(left, a, 1), op(right, a, 1)))
+    a = numpy.arange(5000.0)
+    lines, _ = written(op(outer, op(left, a, 1.0), op(right, a, 1.0)))
     assert lines == (text,)
 
 

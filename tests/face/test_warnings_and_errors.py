@@ -152,7 +152,11 @@ def test_impossible_results_fail_at_once_and_change_nothing(
                          lambda s=shape, n=make: getattr(numpy, n)(s))  # fmt: skip
         same_outcome(lambda s=shape: np.full(s, 2.0), lambda s=shape: numpy.full(s, 2.0))
         thin = tuple(1 for _ in shape)
-        spread = np.broadcast_to(np.ones(thin), shape) if numpy.prod(shape, dtype=object) < 1 << 60 else None
+        spread = (
+            np.broadcast_to(np.ones(thin), shape)
+            if numpy.prod(shape, dtype=object) < 1 << 60
+            else None
+        )
         if spread is not None:
             with pytest.raises(MemoryError, match="Unable to allocate"):
                 spread * 2

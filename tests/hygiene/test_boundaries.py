@@ -51,7 +51,6 @@ SPELLED: dict[str, dict[str, str]] = {
         "power": "NumPy computes some powers, such as x**2, by other operations",
         "positive": "the row that copies",
         "log": "NumPy's mode for floating-point errors that are to be heard",
-        "astype": "in-place operators convert to the dtype of their target",
     },
     "face/reductions.py": {
         "divide": "a kind of floating-point error",

@@ -79,6 +79,17 @@ def test_operations_that_a_dtype_lacks_are_left_out(dtype):
     assert ("reduce_moments" in found) == (dtype.kind == "f")
 
 
+def test_a_near_level_that_was_disturbed_is_as_fast_as_the_next():
+    found = bench.Bench.begin(1.0, 1.0)
+    found.bandwidth["serial"].update(L1=5e9, L2=7e9, L3=40e9, memory=20e9)
+    assert found.profile().bandwidth["serial"] == {
+        "L1": 40e9,
+        "L2": 40e9,
+        "L3": 40e9,
+        "memory": 20e9,
+    }
+
+
 def test_own_overheads_are_taken_over(monkeypatch):
     monkeypatch.setattr(calibrate, "_QUICK_PLANNED", 0.05)
     found = calibrate.calibrate(quick=True, overhead={"record": 7e-6})

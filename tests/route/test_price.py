@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcharr.backends.base import Rates, host_rates
-from dispatcharr.route.defaults import OP_SECONDS
+from dispatcharr.route.defaults import OP_SECONDS, RECYCLED
 from dispatcharr.route.price import TERMS, duration, op_seconds, price
 
 RATES = Rates(
@@ -41,7 +41,7 @@ def test_total_is_the_sum_of_the_terms_that_count(stage):
 
 
 def test_each_term_is_counted_from_the_work(stage):
-    elements = 1 << 20
+    elements = 1 << 22
     work = stage.work(elements, (("arith", "d"), ("trig", "d")), inputs=2)
     found = price(work, "any", RATES)
     blocks = elements // 1024
@@ -50,6 +50,12 @@ def test_each_term_is_counted_from_the_work(stage):
     assert found.term("memory") == pytest.approx(24 * elements / 10e9)
     assert found.term("fault") == pytest.approx(8 * elements * 1e-10)
     assert found.term("wake") == 2e-5
+
+
+def test_results_that_the_allocator_recycles_pay_no_fresh_pages(stage):
+    small, large = stage.work(RECYCLED // 8 - 1), stage.work(RECYCLED // 8)
+    assert price(small, "any", RATES).term("fault") == 0.0
+    assert price(large, "any", RATES).term("fault") > 0.0
 
 
 def test_one_loop_hides_the_shorter_of_memory_and_compute(stage):
@@ -89,6 +95,13 @@ def test_threads_bring_their_own_l2_but_share_l3(stage):
     assert price(wide, "any", alone).term("memory") == pytest.approx(2.4e6 / 50e9)
     over = stage.work(400_000)  # 9.6 MB: more than the L3, however many threads
     assert price(over, "any", RATES).term("memory") == pytest.approx(9.6e6 / 10e9)
+
+
+def test_few_threads_at_work_draw_their_part_of_the_bandwidth(stage):
+    """Two blocks keep two of four threads busy."""
+    work = stage.work(2048, (("arith", "d"),) * 2)
+    found = price(work, "any", RATES)
+    assert found.term("memory") == pytest.approx(work.bytes_touched / (200e9 * 2 / 4))
 
 
 def test_one_block_is_one_thread_and_wakes_nobody(stage):

@@ -1,0 +1,112 @@
+"""Memory that others hold, headers that change, readers that follow each other."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+import pytest
+
+import dispatcharr as np
+
+N = 400_000
+
+USES: dict[str, Callable[[Any, Any], Any]] = {
+    "right": lambda a, n: a * n,
+    "left": lambda a, n: n - a,
+    "view": lambda a, n: a + n[::-1],
+    "function": lambda a, n: np.sqrt(n) + a,
+    "numpy's function": lambda a, n: numpy.add(n, a),
+    "where": lambda a, n: np.where(n > 5, a, n),
+    "clip": lambda a, n: np.clip(n, 0, a),
+    "broadcast": lambda a, n: np.ones((2, 1)) * n + a,
+}
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES.keys())
+def test_the_owner_of_a_numpy_array_may_write_to_it_at_any_time(
+    use: Callable[[Any, Any], Any],
+) -> None:
+    theirs, mine = numpy.arange(float(N)), np.arange(N) * 1.0
+    expected = numpy.asarray(use(numpy.arange(float(N)), numpy.arange(float(N)))).copy()
+    result = use(mine, theirs)
+    theirs[:] = 4
+    numpy.testing.assert_array_equal(result, expected)
+
+
+def test_in_place_with_a_numpy_array_reads_it_at_once() -> None:
+    x, theirs = np.ones(N) * 2, numpy.arange(float(N))
+    x += theirs
+    theirs[:] = 4
+    assert x[9] == 11
+
+
+def test_a_new_shape_in_place_leaves_pending_work_alone() -> None:
+    x = np.evaluate(np.arange(640_000.0).reshape(800, 800) * 1)
+    doubled = x * 2
+    x.shape = (640_000,)
+    assert doubled.shape == (800, 800)
+    assert doubled[1, 0] == 1600.0
+    x[0] = 7
+    assert doubled[0, 0] == 0.0
+
+
+def test_a_writer_does_not_wait_for_readers_that_began_later() -> None:
+    a = np.arange(N) * 1.0
+    stop = threading.Event()
+    failures: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            while not stop.is_set():
+                x = a * 2
+                y = x + 1
+                (y - x).sum()
+        except BaseException as error:
+            failures.append(error)
+
+    readers = [threading.Thread(target=read, daemon=True) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    began = time.monotonic()
+    for i in range(30):
+        a[i] = -i
+        time.sleep(0.001)
+    took = time.monotonic() - began
+    stop.set()
+    for reader in readers:
+        reader.join(20)
+    assert not failures
+    assert took < 20
+    assert a[29] == -29
+
+
+def test_the_interface_dictionary_holds_an_address() -> None:
+    x = np.arange(5000.0)
+    address, read_only = x.__array_interface__["data"]
+    assert ctypes.c_double.from_address(address + 8 * 7).value == 7.0
+    assert read_only is False
+
+
+def test_in_place_with_an_operand_that_refuses_ufuncs_is_numpys_error() -> None:
+    class Refuses:
+        __array_ufunc__ = None
+
+        def __radd__(self, other: Any) -> str:
+            return "mine"
+
+    x = np.ones(3)
+    assert x + Refuses() == "mine"
+    with pytest.raises(TypeError, match="does not support ufuncs"):
+        x += Refuses()
+
+
+def test_half_precision_moments_are_numpys_pending_or_not() -> None:
+    halves = (numpy.arange(2000) % 97).astype(numpy.float16)
+    with np.dispatch_options(defer="always"), np.errstate(all="ignore"):
+        assert np.var(np.array(halves) * 1) == numpy.var(halves)
+        assert np.std(np.array(halves) * 1) == numpy.std(halves)
