@@ -148,7 +148,8 @@ def _regret_readings(everything: dict[Cell, Found], wanted: int) -> list[Reading
     forced = {cell: one.regret for cell, one in outcomes.items()}
     every = {cell: one.regret_over_all for cell, one in outcomes.items()}
     notes = [
-        f"{counted}, {wanted} in the grid; {_noise(outcomes.values())}",
+        counted,
+        f"{wanted} in the grid; {_noise(outcomes.values())}",
         "worst against the forced backends:",
         *_told(forced, outcomes),
     ]
@@ -165,7 +166,11 @@ def _regret_readings(everything: dict[Cell, Found], wanted: int) -> list[Reading
 
 
 def _quantile(
-    title: str, regrets: Mapping[Cell, float], share: float, goal: float | None, others: float
+    title: str,
+    regrets: Mapping[Cell, float],
+    share: float,
+    goal: float | None,
+    others: float | None,
 ) -> Reading:
     figures = list(regrets.values())
     value = quantile(figures, share)
@@ -224,7 +229,7 @@ def slow_down(quick: bool, until: float) -> Reading:
     else:
         # At the largest size an op of each cost class tells enough: memory is what counts there.
         grid = cells((10_000, 100_000, 1_000_000), DTYPES, list(ROWS))
-        grid += cells((10_000_000,), DTYPES, few)
+        grid += cells((10_000_000,), DTYPES[:1], few)
     _against_numpy(grid[0], Pace(0.0))  # the first larger operation of a process reads the profile
     start = time.perf_counter()
     pace = Pace(budget=0.02 if quick else 0.04, sample=2e-4, least=3)
@@ -253,7 +258,8 @@ def _slow_down_reading(everything: dict[Cell, Found], suspects: int) -> Reading:
     order = sorted(ratios, key=lambda cell: ratios[cell], reverse=True)
     slow = [cell for cell in order if ratios[cell] > ALLOWED]
     notes = [
-        f"{counted}; {suspects} measured a second time, {len(slow)} slower than {ALLOWED:.2f} x:"
+        counted,
+        f"{suspects} measured a second time, {len(slow)} slower than {ALLOWED:.2f} x:",
     ]
     for cell in slow[: 2 * _SHOWN]:
         turns: Turns = found[cell].result

@@ -91,7 +91,7 @@ def import_time(quick: bool) -> list[Reading]:
             "heavy modules imported",
             float(len(heavy)),
             goal=0.0,
-            notes=[f"imported by `import dispatcharr`: {', '.join(heavy) or 'none'} of {HEAVY}"],
+            notes=[f"{', '.join(heavy) or 'none'} of {', '.join(HEAVY)}"],
         ),
     ]
 

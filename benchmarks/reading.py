@@ -110,7 +110,7 @@ HEADER = (
 def legend() -> str:
     """Return what the columns mean."""
     return (
-        "NumPy, ours: median seconds of one execution, evaluated. goal and figure: times NumPy's\n"
-        "time (<=) or times faster than NumPy (>=), if not said otherwise. others: cores used by\n"
-        "other processes meanwhile; ~ marks a row that they disturbed."
+        "NumPy, ours: median seconds of one execution, evaluated. Figure and goal, if\n"
+        "not said otherwise: times NumPy's time (<=), or times faster than NumPy (>=).\n"
+        "others: cores used by other processes meanwhile; ~ marks a row so disturbed."
     )

@@ -37,6 +37,7 @@ __all__ = [
     "measure",
     "quantile",
     "scopes",
+    "standard_names",
 ]
 
 FORCED = ("serial", "threads")

@@ -30,7 +30,7 @@ from dispatcharr.face import (
 from dispatcharr.face.array import ArrayMeta, concrete, is_array, set_array_class, unwrap
 from dispatcharr.face.leaving import Leaving
 from dispatcharr.ops.reductions import REDUCTIONS
-from dispatcharr.storage.exports import root_of
+from dispatcharr.storage.exports import is_visible, root_of
 from dispatcharr.storage.readers import any_pending, observe
 
 __all__ = ["ndarray"]
@@ -213,9 +213,15 @@ class ndarray(Leaving, metaclass=ArrayMeta):
     def resize(self, *args: Any, **kwargs: Any) -> None:
         """Change shape and size in place; see :meth:`numpy.ndarray.resize`."""
         host = self._writable()
-        if kwargs.pop("refcheck", True) and temporary.is_shared(getrefcount(host)):
-            # Somebody views the memory: NumPy words the error.
-            host.resize(*args, refcheck=True)
+        if kwargs.pop("refcheck", True):
+            if temporary.is_shared(getrefcount(host)):
+                # Somebody views the memory: NumPy words the error.
+                host.resize(*args, refcheck=True)
+            elif host.base is None and is_visible(host):
+                raise ValueError(
+                    "resize: cannot resize an array that is referenced by its address, which was "
+                    "given out; use np.resize, or refcheck=False where nobody uses the address"
+                )
         if host.base is None and weakref.getweakrefcount(host):
             # NumPy refuses, but these references are those of our own tables.
             host = host.copy(order="K")

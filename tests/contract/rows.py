@@ -21,6 +21,8 @@ EXACT = {
 }  # fmt: skip
 ROWS = {row.name: row for row in ELEMENTWISE}
 FUNCTIONS = {name: row for name, row in ROWS.items() if name != "astype"}
+#: Rows that may be planned: those with one result.
+SINGLE = {name: row for name, row in FUNCTIONS.items() if row.nout == 1}
 
 
 def is_exact(row: Elementwise) -> bool:

@@ -11,10 +11,25 @@ import pytest
 import dispatcharr as np
 from answers import BACKENDS, FEWER, MODES, Answer, ask, differ, genuine, mode, ours, report
 from dispatcharr.ops.row import Elementwise
-from rows import FUNCTIONS, both, few_dtypes, is_exact, mixed_dtypes, refused_dtypes, same_dtypes
+from rows import (
+    FUNCTIONS,
+    SINGLE,
+    both,
+    few_dtypes,
+    is_exact,
+    mixed_dtypes,
+    refused_dtypes,
+    same_dtypes,
+)
 from samples import LAYOUTS, OVERLAPS, filled, pairs, specials, tame
 
-ROWS = pytest.mark.parametrize("row", FUNCTIONS.values(), ids=list(FUNCTIONS))
+
+def each(rows: dict[str, Elementwise]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("row", rows.values(), ids=list(rows))
+
+
+ROWS, PLANNED = each(FUNCTIONS), each(SINGLE)
+SEVERAL = each({name: row for name, row in FUNCTIONS.items() if row.nin > 1})
 Case = tuple[str, tuple[Any, ...]]
 
 
@@ -158,11 +173,8 @@ def test_layouts_of_more_dtypes_in_every_mode(row: Elementwise) -> None:
         check_made(row, layouts(row, chars))
 
 
-@ROWS
+@SEVERAL
 def test_views_of_the_same_memory(row: Elementwise) -> None:
-    if row.nin == 1:
-        pytest.skip("it has one operand")
-
     def made() -> Iterator[tuple[str, Callable[[Any], Any]]]:
         for chars in few_dtypes(row):
             base = filled(chars[0], 40)
@@ -199,10 +211,8 @@ def fused(function: Callable[..., Answer], use: Any) -> Callable[..., Any]:
     return program
 
 
-@ROWS
+@PLANNED
 def test_fused_with_neighbours(row: Elementwise) -> None:
-    if row.nout > 1:
-        pytest.skip("it is not planned: it has several results")
     function, numpys = both(row)
     wrong = []
     for chars in few_dtypes(row):

@@ -180,7 +180,7 @@ def test_resize(make: Callable[[Any], Any], same: Callable[..., None]) -> None:
         same(array, host)
         array += 1
     with pytest.raises(ValueError, match="negative"):
-        array.resize(-1)
+        make(VALUES["float"]).resize(-1)
 
 
 def _refusal(call: Callable[[], Any]) -> str:
@@ -192,13 +192,15 @@ def _refusal(call: Callable[[], Any]) -> str:
 
 
 def test_resize_is_refused_while_the_memory_is_viewed(make: Callable[[Any], Any]) -> None:
-    array = make(VALUES["float"])
-    for view in (lambda a: a[1:], numpy.asarray, lambda a: a.flat, iter, lambda a: a.T):
+    for view in (lambda a: a[1:], numpy.asarray, lambda a: a.flat, iter, lambda a: a.T,
+                 lambda a: a.ctypes):  # fmt: skip
+        array = make(VALUES["float"])
         held = view(array)
         # Not by pytest.raises: the traceback that it keeps refers to the array.
-        assert "references or is referenced" in _refusal(lambda: array.resize(100, 100))
+        assert "referenced" in _refusal(lambda: array.resize(100, 100))
         assert held is not None
         del held
+    array = make(VALUES["float"])
     assert "does not own its data" in _refusal(lambda: array[0].resize(3, 3))
     with np.dispatch_options(defer="always"):
         waiting = array + 1
