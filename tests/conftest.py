@@ -19,8 +19,8 @@ for _name in ("DISPATCHARR_BACKEND", "DISPATCHARR_NUM_THREADS", "DISPATCHARR_ON_
 _CACHE = tempfile.mkdtemp(prefix="dispatcharr-tests-")
 os.environ["DISPATCHARR_CACHE_DIR"] = _CACHE
 
-# Timings of single examples say nothing on shared machines; what a failure found is printed. The gate
-# tries the same examples every time; HYPOTHESIS_PROFILE=search looks for new ones.
+# Timings of single examples say nothing on shared machines; what a failure found is printed. The
+# gate tries the same examples every time; HYPOTHESIS_PROFILE=search looks for new ones.
 hypothesis.settings.register_profile(
     "dispatcharr", deadline=None, print_blob=True, derandomize=True
 )

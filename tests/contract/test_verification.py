@@ -56,8 +56,16 @@ def test_elementwise(row: Elementwise) -> None:
 def test_reductions(row: Reduction) -> None:
     wrong = []
     reduce = getattr(np, row.name)
-    arrays = [tame("d", (70, 1000)), tame("f", (3, 4, 5)), tame("l", (40, 30)), filled("?", (9, 9)),
-              tame("F", (20, 7)), tame("d", (300, 4)).T, specials("d")[:14], tame("e", 5000) - 1]  # fmt: skip
+    arrays = [
+        tame("d", (70, 1000)),
+        tame("f", (3, 4, 5)),
+        tame("l", (40, 30)),
+        filled("?", (9, 9)),
+        tame("F", (20, 7)),
+        tame("d", (300, 4)).T,
+        specials("d")[:14],
+        tame("e", 5000) - 1,
+    ]
     for values in arrays:
         mine = ours(values)
         for axis in (None, *range(values.ndim)):
