@@ -46,6 +46,16 @@ _AS_THEY_ARE = {
 }  # fmt: skip
 _UNWRAPPED = {"min_scalar_type", "iterable"}
 _OF_DTYPES = {"can_cast", "result_type"}
+#: Functions that give views, text or what is known of an array: no fallback is recorded for them.
+_NOTHING_TO_PLAN = {
+    "array2string", "array_repr", "array_split", "array_str", "atleast_1d", "atleast_2d",
+    "atleast_3d", "broadcast_arrays", "broadcast_to", "diag", "diagonal", "dsplit", "expand_dims",
+    "flip", "fliplr", "flipud", "hsplit", "imag", "indices", "isscalar", "ix_", "matrix_transpose",
+    "may_share_memory", "moveaxis", "permute_dims", "ravel", "real", "reshape", "rollaxis", "rot90",
+    "save", "savetxt", "savez", "savez_compressed", "shares_memory", "split", "squeeze", "swapaxes",
+    "transpose", "unstack", "vsplit",
+}  # fmt: skip
+_NO_OPERATIONS = {"numpy.ctypeslib", "numpy.lib.stride_tricks", "numpy.random", "numpy.testing"}
 _INDEXERS = {"r_", "c_", "mgrid", "ogrid"}
 
 
@@ -132,8 +142,10 @@ def _wrapped(name: str, function: Callable[..., Any], path: str) -> Any:
     if getattr(sys.modules.get(path), own_name, None) is function:
         name = own_name  # and not that of an alias
 
+    reason = None if name in _NOTHING_TO_PLAN or path in _NO_OPERATIONS else "it is not planned"
+
     def slow(*args: Any, **kwargs: Any) -> Any:
-        return fallback.call(name, function, args, kwargs)
+        return fallback.call(name, function, args, kwargs, reason)
 
     call = fallback.forward(name, function, slow, _ROOT + path.removeprefix("numpy"))
     with contextlib.suppress(TypeError):  # an unhashable callable gets a wrapper per name
