@@ -75,13 +75,7 @@ def is_visible(root: numpy.ndarray) -> bool:
     key = id(root)
     if key in _foreign:
         return True
-    leases = _leases.get(key)
-    if leases is None:
-        return False
-    if leases:
-        return True
-    del _leases[key]
-    return False
+    return bool(_leases.get(key))
 
 
 def _hold(interface: dict[str, Any], root: numpy.ndarray) -> numpy.ndarray:

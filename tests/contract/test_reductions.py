@@ -87,7 +87,7 @@ def check(
                 wrong.append(f"{backend}, {way}, {what}, {name}: {reason}")
 
 
-def axes_of(row: Reduction, shape: tuple[int, ...]) -> Iterator[Any]:
+def axes_of(row: Reduction) -> Iterator[Any]:
     for axis in AXES:
         if not (row.ordered and type(axis) is tuple):
             yield axis
@@ -97,11 +97,9 @@ def axes_of(row: Reduction, shape: tuple[int, ...]) -> Iterator[Any]:
 def test_dtypes_and_axes(row: Reduction) -> None:
     wrong: list[str] = []
     for char in DTYPES:
-        for shape in ((15,), (3, 4, 5)):
-            values = tame(char, shape)
-            for axis in axes_of(row, shape):
-                name = f"{char}, {shape}, axis={axis}"
-                check(row, values, {"axis": axis}, name, wrong, FEWER)
+        values = tame(char, (3, 4, 5))
+        for axis in axes_of(row):
+            check(row, values, {"axis": axis}, f"{char}, axis={axis}", wrong, FEWER[:2])
     report(wrong)
 
 
@@ -111,7 +109,7 @@ def test_shapes_axes_and_keepdims_in_every_mode(row: Reduction) -> None:
     for char in "dlF?":
         for shape in SHAPES:
             values = tame(char, shape)
-            for axis in axes_of(row, shape):
+            for axis in axes_of(row):
                 for keepdims in (False, True):
                     if keepdims and char != "d":
                         continue
