@@ -163,7 +163,8 @@ class Mirror(types.ModuleType):
     def __getattr__(self, name: str) -> Any:
         original = sys.modules.get(self._path) or importlib.import_module(self._path)
         try:
-            if name.startswith("__") and name not in ("__all__", *getattr(original, "__all__", ())):
+            listed = vars(original).get("__all__", ())
+            if name.startswith("__") and name not in ("__all__", *listed):
                 raise AttributeError(name)
             value = getattr(original, name)
         except AttributeError:

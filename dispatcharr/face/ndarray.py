@@ -181,19 +181,11 @@ class ndarray(Leaving, metaclass=ArrayMeta):
 
     # --- operators that have no slot ------------------------------------------------------------
 
-    def __matmul__(self, other: Any) -> Any:
-        return _MATMUL(self, other)
-
     def __rmatmul__(self, other: Any) -> Any:
         return _MATMUL(other, self)
 
     def __imatmul__(self, other: Any) -> Any:
-        host = self._writable()
-        result = _imatmul(host, unwrap(other))
-        return self if result is host else _fastpath.wrap(result)
-
-    def __divmod__(self, other: Any) -> Any:
-        return _DIVMOD(self, other)
+        return fallback.call("matmul", _imatmul, (self, other), {})
 
     def __rdivmod__(self, other: Any) -> Any:
         return _DIVMOD(other, self)
@@ -263,6 +255,9 @@ def _opaque(name: str, operate: Callable[..., Any]) -> Any:
 _MATMUL = _opaque("matmul", operator.matmul)
 _imatmul: Callable[..., Any] = operator.imatmul
 _DIVMOD = _opaque("divmod", divmod)
+# Without a frame of Python's between, NumPy's warnings name the user's line.
+ndarray.__matmul__ = _MATMUL
+ndarray.__divmod__ = _DIVMOD
 
 #: Methods that write to their array.
 _WRITES = {"sort", "partition", "fill", "put", "byteswap", "setflags", "setfield"}

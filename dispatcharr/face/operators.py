@@ -93,6 +93,9 @@ def _binary(name: str) -> Callable[[Any, Any], Any]:
     def handler(left: Any, right: Any) -> Any:
         if not (_is_planned_operand(left) and _is_planned_operand(right)):
             return _foreign(row, operate, left, right)
+        if row.name == "power" and is_array(left) and operand(left).dtype.kind == "b":
+            reason = "NumPy has rules of its own for powers of booleans"
+            return fallback.left_to_numpy(row.name, reason, operate, unwrap((left, right)), {})
         used, operands = _power_row(row, left, right)
         if used is row:
             return apply(row, operands, operate)

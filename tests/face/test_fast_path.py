@@ -141,6 +141,7 @@ def test_unknown_slots_are_refused() -> None:
 
 
 def test_limits_decide_who_answers() -> None:
+    limits.load()
     slot = _fastpath.SLOT_NAMES.index("add")
     held = _fastpath.get_limit(slot)
     array = np.array(numpy.ones(100))
@@ -197,24 +198,33 @@ def test_small_operations_are_counted_by_recorders() -> None:
     assert record.small >= 10
 
 
-def test_waiting_work_is_asked_before_small_writes(always: None) -> None:
-    array = np.array(numpy.arange(2000.0))
-    small = array[:4]
-    waiting = array * 2
-    with np.dispatch_options(defer="auto"):
-        for write in (
-            lambda: small.__iadd__(1),
-            lambda: small.__setitem__(0, 9),
-            lambda: np.add(small, 1, out=small),
-            lambda: small.fill(3),
-            lambda: small.sort(),
-            lambda: np.copyto(small, 5),
-            lambda: operator.imul(array[0:1], 7),
-        ):
-            waiting = array * 2
-            wanted = numpy.array(array) * 2
-            write()
-            numpy.testing.assert_array_equal(waiting, wanted)
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda m, a: a[:4].__iadd__(1),
+        lambda m, a: a[:4].__setitem__(0, 9),
+        lambda m, a: m.add(a[:4], 1, out=a[:4]),
+        lambda m, a: a[:4].fill(3),
+        lambda m, a: a[:4][::-1].sort(),
+        lambda m, a: m.copyto(a[:4], 5),
+        lambda m, a: m.add.at(a, [0, 0], 7),
+        lambda m, a: m.put(a, [0, 1], [8, 9]),
+        lambda m, a: m.concatenate([a[5:7], a[5:7]], out=a[:4]),
+        lambda m, a: m.fill_diagonal(a[:4].reshape(2, 2), 6),
+        lambda m, a: operator.imul(a[1:2], 7),
+        lambda m, a: m.lib.stride_tricks.as_strided(a[:4], (2,), (8,)).fill(-1),
+        lambda m, a: a.real.__setitem__(1, 5),
+        lambda m, a: a.flat.__setitem__(1, 5),
+    ],
+)
+def test_waiting_work_is_asked_before_small_writes(write: Callable[[Any, Any], None]) -> None:
+    array, model = np.array(numpy.arange(2000.0)), numpy.arange(2000.0)
+    with np.dispatch_options(defer="always"):
+        waiting = array * 2
+    write(np, array)
+    write(numpy, model)
+    numpy.testing.assert_array_equal(waiting, numpy.arange(2000.0) * 2)
+    numpy.testing.assert_array_equal(array, model)
 
 
 def test_values_replaced_during_an_operation_stay_alive() -> None:

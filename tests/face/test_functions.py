@@ -87,6 +87,10 @@ CALLS: dict[str, Callable[[Any, Any], Any]] = {
     "broadcast": lambda m, a: m.broadcast(a, a[0]).shape,
     "nditer": lambda m, a: [float(v) for v in m.nditer(a)],
 }
+#: Names that came after NumPy 2.0.
+for _name in ("cumulative_sum",):
+    if not hasattr(numpy, _name):
+        del CALLS[_name]
 ROUNDED = {"linalg.norm", "linalg.inv", "linalg.svd", "linalg.eigh", "linalg.solve", "average",
            "cov", "polyfit", "chebyshev", "einsum", "dot", "matmul"}  # fmt: skip
 
@@ -245,8 +249,9 @@ def test_exchange_by_dlpack(make: Make, same: Callable[..., None]) -> None:
     theirs = numpy.from_dlpack(array)
     same(np.from_dlpack(array), numpy.arange(3.0))
     same(np.from_dlpack(numpy.arange(3.0)), numpy.arange(3.0))
-    theirs[0] = 5
-    assert array[0] == 5
+    if theirs.flags.writeable:  # since NumPy 2.1
+        theirs[0] = 5
+        assert array[0] == 5
     assert array.__dlpack_device__() == (1, 0)
 
 
@@ -261,7 +266,8 @@ def test_array_api_namespace(make: Make) -> None:
     assert type(array.sum()) is numpy.float64
     assert xp.float64 is numpy.float64
     assert xp.linalg.vector_norm(array) is not None
-    assert xp.__array_namespace_info__() is not None
+    if hasattr(numpy, "__array_namespace_info__"):
+        assert xp.__array_namespace_info__() is not None
     with pytest.raises(ValueError, match="not supported"):
         array.__array_namespace__(api_version="1999.12")
     assert array.to_device("cpu") is array

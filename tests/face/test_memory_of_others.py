@@ -45,6 +45,7 @@ def test_in_place_with_a_numpy_array_reads_it_at_once() -> None:
     assert x[9] == 11
 
 
+@pytest.mark.filterwarnings("ignore:Setting the shape:DeprecationWarning")
 def test_a_new_shape_in_place_leaves_pending_work_alone() -> None:
     x = np.evaluate(np.arange(640_000.0).reshape(800, 800) * 1)
     doubled = x * 2

@@ -29,6 +29,9 @@ _SKIPPED = (
     "numpy.conftest",
     "numpy.core",
     "numpy.typing.mypy_plugin",
+    # Only in NumPy 2.0, where they say that they are gone.
+    "numpy.fft.helper",
+    "numpy.linalg.linalg",
 )
 
 
@@ -118,7 +121,8 @@ def test_constants_dtypes_and_exceptions_are_the_same_objects() -> None:
         assert getattr(np, name) is getattr(numpy, name), name
     for module in (numpy.exceptions, numpy.dtypes):
         for name, value in public(module):
-            assert getattr(ours(module.__name__), name) is value
+            if isinstance(value, type):
+                assert getattr(ours(module.__name__), name) is value
     assert np.linalg.LinAlgError is numpy.linalg.LinAlgError
     assert np.typing.NDArray is numpy.typing.NDArray
 

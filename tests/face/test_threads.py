@@ -67,6 +67,46 @@ def test_a_writer_waits_for_what_was_recorded_before(size: int, always: None) ->
         assert float(base[0]) == 14
 
 
+def test_a_write_waits_for_the_kernel_that_reads(
+    always: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dispatcharr.backends import serial
+
+    reading, released, written = threading.Event(), threading.Event(), threading.Event()
+    real = type(serial.BACKEND).run
+
+    def slow(self: Any, *args: Any) -> Any:
+        if threading.current_thread().name == "reader":
+            reading.set()
+            released.wait(20)
+        return real(self, *args)
+
+    monkeypatch.setattr(type(serial.BACKEND), "run", slow)
+    base = np.array(numpy.ones(3000))
+    waiting = base * 2
+
+    def read() -> None:
+        with np.use_backend("serial"):
+            numpy.asarray(waiting)
+
+    def write(array: Any = base) -> None:
+        array.fill(7)
+        written.set()
+
+    reader = threading.Thread(target=read, name="reader")
+    reader.start()
+    assert reading.wait(20)
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert not written.wait(0.2)
+    released.set()
+    reader.join(20)
+    writer.join(20)
+    assert written.is_set()
+    assert (waiting == 2).all()
+    assert (base == 7).all()
+
+
 def test_threads_with_arrays_of_their_own() -> None:
     def work(seed: int) -> None:
         mine = np.array(numpy.arange(3000.0) + seed)

@@ -11,6 +11,7 @@ import numpy
 import pytest
 
 import dispatcharr as np
+from dispatcharr.face import _fastpath
 
 Waits = Callable[[Any], bool]
 SIZE = 50_000
@@ -53,6 +54,36 @@ def test_warnings_are_heard_by_whoever_waits_for_them_there(name: str, zeros: An
     assert wanted
     assert {w[:2] for w in got} == {w[:2] for w in wanted}
     assert {w[2] for w in got} == {__file__}
+
+
+SMALL: dict[str, Callable[[Any, Any], Any]] = {
+    "divide": lambda m, z: 1 / z,
+    "function": lambda m, z: m.log(z),
+    "divmod": lambda m, z: divmod(z, z),
+    "matmul": lambda m, z: (z + 1e200) @ (z + 1e200),
+    "in place": lambda m, z: z.__itruediv__(0),
+    "two results": lambda m, z: m.divmod(z, 0.0),
+    "keywords": lambda m, z: m.log(z, dtype="f4"),
+    "into": lambda m, z: m.log(z, out=z),
+    "accumulate": lambda m, z: m.multiply.accumulate(z + 1e300),
+    "method": lambda m, z: (z + 1e300).prod(),
+    "power": lambda m, z: z**-1.0,
+    "cast": lambda m, z: (z + m.nan).astype(int),
+    "scalar": lambda m, z: m.log(m.float64(0)),
+}
+
+
+@pytest.mark.parametrize("mode", ["auto", "always"])
+@pytest.mark.parametrize("name", SMALL)
+def test_warnings_of_small_arrays_point_at_the_users_line(name: str, mode: str) -> None:
+    wanted = caught(lambda: SMALL[name](numpy, numpy.zeros(3)))
+    with np.dispatch_options(defer=mode):
+        got = caught(lambda: numpy.asarray(SMALL[name](np, np.array(numpy.zeros(3)))))
+    assert wanted
+    assert {w[:2] for w in got} == {w[:2] for w in wanted}
+    # NumPy's own Python code warns in its own name; in Python, the fast path does too.
+    places = {__file__, *(w[2] for w in wanted)}
+    assert {w[2] for w in got} <= places or not _fastpath.COMPILED
 
 
 @pytest.mark.parametrize("name", STATEMENTS)
