@@ -102,7 +102,8 @@ class Threads:
             ops = count_work(region, ()).ops
             seconds = [self.op.get(cost, {}).get(dtype, UNKNOWN_OP) for cost, dtype in ops]
             wished = self.wished[region] = region.elements * sum(seconds) / TASK_SECONDS
-        return int(min(max(wished, width), width * TASKS_PER_THREAD))
+        # The same number for each: one more task than there are threads takes twice as long.
+        return width * min(max(round(wished / width), 1), TASKS_PER_THREAD)
 
     def run(
         self,

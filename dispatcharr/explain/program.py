@@ -38,7 +38,7 @@ def reading_order(region: Region) -> list[int]:
     made_by = {r: step for step in region.program for r in step.results}
     wanted = [*region.outputs]
     if region.reducing is not None:
-        wanted.append(region.reducing.register)
+        wanted.extend(region.reducing.reads)
     seen: set[int] = set()
     order: list[int] = []
     stack = wanted[::-1]
@@ -110,6 +110,10 @@ class _Writer:
             arguments += f", axis={axes[0] if len(axes) == 1 else axes}"
         for key, value in reducing.params:
             arguments += f", {key}={literal(value)}"
+        if reducing.mask is not None:
+            if len(self.texts[reducing.mask][0]) > _LONGEST_LINE // 2:
+                self._give_name(reducing.mask)
+            arguments += f", where={self.texts[reducing.mask][0]}"
         room = _LONGEST_LINE - len(name) - len(reducing.row.name) - len(arguments)
         if len(self.texts[reducing.register][0]) > room and reducing.register not in self.named:
             self._give_name(reducing.register)
@@ -174,7 +178,7 @@ def _readings(region: Region) -> Iterator[int]:
     for instruction in region.program:
         yield from instruction.operands
     if region.reducing is not None:
-        yield region.reducing.register
+        yield from region.reducing.reads
 
 
 def _infix(operator: str, left: Text, right: Text) -> Text:

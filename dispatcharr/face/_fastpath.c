@@ -40,11 +40,13 @@ typedef struct {
     PyObject *function; /* NumPy's own, called on small concrete arrays */
     PyObject *slow;     /* called with the arguments as they came, for everything else */
     PyObject *finish;   /* called with results that are neither small arrays nor scalars */
+    int slot;           /* whose limits hold for calls that only read, -1 where there are none */
+    int reads;          /* that many arguments by position are only read */
     PyObject *dict;
     PyObject *weakrefs;
 } Forward;
 
-enum { SLOTS = 512 };
+enum { SLOTS = 512, TYPES = NPY_HALF + 1 };  /* NPY_HALF is the last of the built-in type numbers */
 /* Slot numbers; _fastpath.py repeats them as SLOT_NAMES, and checks the count. */
 enum {
     S_ADD, S_SUBTRACT, S_MULTIPLY, S_TRUEDIV, S_FLOORDIV, S_MOD, S_POW, S_AND, S_OR, S_XOR,
@@ -58,7 +60,8 @@ enum {
 };
 
 static PyObject *handlers[SLOTS];    /* called as handler(*operands) when the fast path declines */
-static npy_intp limits[SLOTS];       /* bytes of the result from which the fast path declines */
+/* Bytes of the result from which the fast path declines, by slot and dtype of the larger operand. */
+static npy_intp limits[SLOTS][TYPES];
 static int closed = 0;               /* > 0: an override or recorder is active, decline everything */
 static Py_ssize_t pending = 0;       /* roots that pending nodes read: writes must be checked */
 static Py_ssize_t served = 0;        /* operations that the fast path has answered */
@@ -107,13 +110,27 @@ own_bytes(PyObject *o)
     return PyArray_CheckExact(o) ? PyArray_NBYTES((PyArrayObject *)o) : 0;
 }
 
+static inline npy_intp
+limit_of(int slot, PyObject *x)
+{
+    int type = PyArray_CheckExact(x) ? PyArray_TYPE((PyArrayObject *)x) : NPY_OBJECT;
+    return limits[slot][type >= 0 && type < TYPES ? type : NPY_OBJECT];
+}
+
+/* Of two operands the one with more bytes. */
+static inline PyObject *
+larger(PyObject *x, PyObject *y)
+{
+    return own_bytes(y) > own_bytes(x) ? y : x;
+}
+
 /* Whether pending work may read the memory of `x`. Operands of pending work up to the limit of
  * S_FORWARD were copied when it was recorded, so a small array that owns its memory is never read. */
 static inline int
 may_be_read(PyObject *x)
 {
     return pending && PyArray_CheckExact(x) &&
-           (PyArray_BASE((PyArrayObject *)x) != NULL || own_bytes(x) > limits[S_FORWARD]);
+           (PyArray_BASE((PyArrayObject *)x) != NULL || own_bytes(x) > limits[S_FORWARD][0]);
 }
 
 /* An upper bound of the bytes of the broadcast result of two operands. */
@@ -160,7 +177,7 @@ static inline PyObject *
 run_binary(int slot, binary operate, PyObject *a, PyObject *b)
 {
     PyObject *x = plain(a), *y = plain(b);
-    if (x == NULL || y == NULL || closed || result_bytes(x, y) >= limits[slot]) {
+    if (x == NULL || y == NULL || closed || result_bytes(x, y) >= limit_of(slot, larger(x, y))) {
         return decline(slot, a, b);
     }
     served++;
@@ -177,7 +194,8 @@ static inline PyObject *
 run_inplace(int slot, binary operate, PyObject *a, PyObject *b)
 {
     PyObject *x = plain(a), *y = plain(b);
-    if (x == NULL || y == NULL || closed || may_be_read(x) || result_bytes(x, y) >= limits[slot]) {
+    if (x == NULL || y == NULL || closed || may_be_read(x) ||
+        result_bytes(x, y) >= limit_of(slot, larger(x, y))) {
         return decline(slot, a, b);
     }
     served++;
@@ -198,7 +216,7 @@ static inline PyObject *
 run_unary(int slot, unary operate, PyObject *a)
 {
     PyObject *x = plain(a);
-    if (x == NULL || closed || own_bytes(x) >= limits[slot]) {
+    if (x == NULL || closed || own_bytes(x) >= limit_of(slot, x)) {
         return decline(slot, a, NULL);
     }
     served++;
@@ -357,7 +375,7 @@ cell_setitem(PyObject *self, PyObject *key, PyObject *item)
     }
     PyObject *x = plain(self), *k = simple_key(key), *v = plain(item);
     if (!closed && x != NULL && k != NULL && v != NULL && !may_be_read(x) &&
-        own_bytes(v) < limits[S_SETITEM]) {
+        own_bytes(v) < limit_of(S_SETITEM, v)) {
         served++;
         Py_INCREF(x);
         Py_INCREF(v);
@@ -485,18 +503,67 @@ static PyTypeObject CellType = {
 
 /* ---- callables with ufunc manners ------------------------------------------------------------ */
 
+static inline int
+is_out(PyObject *kwnames, Py_ssize_t i)
+{
+    return PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, i), "out") == 0;
+}
+
+/* The results of a ufunc with several, wrapped; steals a reference. */
+static PyObject *
+wrap_each(PyObject *results)
+{
+    if (results == NULL || !PyTuple_CheckExact(results)) {
+        return wrap(results);
+    }
+    Py_ssize_t n = PyTuple_GET_SIZE(results);
+    PyObject *made = PyTuple_New(n);
+    for (Py_ssize_t i = 0; made != NULL && i < n; i++) {
+        PyObject *one = wrap(Py_NewRef(PyTuple_GET_ITEM(results, i)));
+        if (one == NULL) {
+            Py_CLEAR(made);
+            break;
+        }
+        PyTuple_SET_ITEM(made, i, one);
+    }
+    Py_DECREF(results);
+    return made;
+}
+
+/* Whether the only keyword is `out`, and it is a concrete array of ours that nothing waits to read. */
+static int
+writes_to_own(PyObject *kwnames, PyObject *out)
+{
+    if (PyTuple_GET_SIZE(kwnames) != 1 || !is_out(kwnames, 0) || !IS_CELL(out)) {
+        return 0;
+    }
+    PyObject *x = plain(out);
+    return x != NULL && !may_be_read(x);
+}
+
 static PyObject *
 function_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
     Function *f = (Function *)self;
     Py_ssize_t nargs = PyVectorcall_NARGS(nargsf);
-    if (kwnames == NULL && nargs == f->nin && nargs <= 2 && f->nout == 1 && !closed) {
-        PyObject *x[2];
+    int into = kwnames != NULL && nargs == f->nin && f->nout == 1 && writes_to_own(kwnames, args[nargs]);
+    if ((kwnames == NULL || into) && nargs == f->nin && nargs <= 2 && !closed) {
+        PyObject *x[3];
         x[0] = plain(args[0]);
         x[1] = nargs == 2 ? plain(args[1]) : x[0];
-        if (x[0] != NULL && x[1] != NULL && result_bytes(x[0], x[1]) < limits[f->slot]) {
+        if (x[0] != NULL && x[1] != NULL &&
+            result_bytes(x[0], x[1]) < limit_of(f->slot, larger(x[0], x[1]))) {
             served++;
-            return wrap(PyObject_Vectorcall(f->ufunc, x, nargs, NULL));
+            if (!into) {
+                return wrap_each(PyObject_Vectorcall(f->ufunc, x, nargs, NULL));
+            }
+            x[nargs] = plain(args[nargs]);
+            PyObject *result = PyObject_Vectorcall(f->ufunc, x, nargs, kwnames);
+            if (result == x[nargs]) {
+                Py_DECREF(result);
+                return Py_NewRef(args[nargs]);
+            }
+            return wrap(result);
         }
     }
     return PyObject_Vectorcall(f->slow, args, nargsf & ~PY_VECTORCALL_ARGUMENTS_OFFSET, kwnames);
@@ -600,7 +667,7 @@ static inline PyObject *
 small(PyObject *cell)
 {
     PyObject *x = plain(cell);
-    return x != NULL && own_bytes(x) <= limits[S_FORWARD] && !may_be_read(x) ? x : NULL;
+    return x != NULL && own_bytes(x) <= limits[S_FORWARD][0] && !may_be_read(x) ? x : NULL;
 }
 
 /* A copy of a flat list or tuple with its arrays unwrapped, NULL without an error to decline. */
@@ -636,15 +703,9 @@ unwrapped(PyObject *o)
     return made;
 }
 
-static inline int
-is_out(PyObject *kwnames, Py_ssize_t i)
-{
-    return PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, i), "out") == 0;
-}
-
 static PyObject *
-forward_result(Forward *f, PyObject *result, PyObject *const *args, PyObject **plain_args,
-               Py_ssize_t nargs, PyObject *kwnames)
+forward_result(Forward *f, PyObject *result, int fresh, PyObject *const *args,
+               PyObject **plain_args, Py_ssize_t nargs, PyObject *kwnames)
 {
     Py_ssize_t total = nargs + (kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames));
     if (PyArray_CheckExact(result)) {
@@ -654,7 +715,8 @@ forward_result(Forward *f, PyObject *result, PyObject *const *args, PyObject **p
                 return Py_NewRef(args[i]);
             }
         }
-        if (own_bytes(result) <= limits[S_FORWARD]) {
+        if ((fresh && PyArray_BASE((PyArrayObject *)result) == NULL) ||
+            own_bytes(result) <= limits[S_FORWARD][0]) {
             return wrap(result);
         }
     }
@@ -667,6 +729,37 @@ forward_result(Forward *f, PyObject *result, PyObject *const *args, PyObject **p
     return finished;
 }
 
+/* Whether a call only reads its arrays, is made of results that are new memory, and is too small to
+ * be planned: then nothing that waits has to be asked. Arrays of several sizes are left alone. */
+static int
+is_pure_and_small(Forward *f, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    if (f->slot < 0 || nargs > f->reads) {
+        return 0;
+    }
+    Py_ssize_t total = nargs + (kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames));
+    PyObject *first = NULL;
+    for (Py_ssize_t i = 0; i < total; i++) {
+        PyObject *x = IS_CELL(args[i]) ? plain(args[i]) : args[i];
+        if (x == NULL || (i >= nargs && is_out(kwnames, i - nargs))) {
+            return 0;
+        }
+        if (!PyArray_CheckExact(x)) {
+            continue;
+        }
+        if (own_bytes(x) >= limit_of(f->slot, x)) {
+            return 0;
+        }
+        if (first == NULL) {
+            first = x;
+        }
+        else if (PyArray_SIZE((PyArrayObject *)x) != PyArray_SIZE((PyArrayObject *)first)) {
+            return 0;
+        }
+    }
+    return first != NULL;
+}
+
 static PyObject *
 forward_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
@@ -675,13 +768,15 @@ forward_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObjec
     Py_ssize_t total = nargs + (kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames));
     PyObject *plain_args[MOST_ARGUMENTS] = {NULL}, *made[MOST_ARGUMENTS];
     Py_ssize_t owned = 0;
+    int is_pure = 0;
     if (closed || total > MOST_ARGUMENTS) {
         goto decline;
     }
+    is_pure = is_pure_and_small(f, args, nargs, kwnames);
     for (Py_ssize_t i = 0; i < total; i++) {
         PyObject *o = args[i];
         if (IS_CELL(o)) {
-            o = small(o);
+            o = is_pure ? plain(o) : small(o);
         }
         else if (PyDict_Check(o)) {
             o = NULL;
@@ -703,7 +798,7 @@ forward_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObjec
     }
     PyObject *result = PyObject_Vectorcall(f->function, plain_args, nargs, kwnames);
     if (result != NULL) {
-        result = forward_result(f, result, args, plain_args, nargs, kwnames);
+        result = forward_result(f, result, is_pure, args, plain_args, nargs, kwnames);
     }
     for (Py_ssize_t i = 0; i < total; i++) {
         Py_DECREF(plain_args[i]);
@@ -726,11 +821,19 @@ static int
 forward_init(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     Forward *f = (Forward *)self;
-    static char *names[] = {"function", "slow", "finish", NULL};
+    static char *names[] = {"function", "slow", "finish", "slot", "reads", NULL};
     PyObject *function, *slow, *finish;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO", names, &function, &slow, &finish)) {
+    int slot = -1, reads = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|ii", names, &function, &slow, &finish, &slot,
+                                     &reads)) {
         return -1;
     }
+    if (slot >= SLOTS) {
+        PyErr_SetString(PyExc_ValueError, "Forward: slot out of range");
+        return -1;
+    }
+    f->slot = slot;
+    f->reads = reads;
     Py_XSETREF(f->function, Py_NewRef(function));
     Py_XSETREF(f->slow, Py_NewRef(slow));
     Py_XSETREF(f->finish, Py_NewRef(finish));
@@ -856,26 +959,39 @@ py_set_handler(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
+static int
+bad_type(int type)
+{
+    if (type >= 0 && type < TYPES) {
+        return 0;
+    }
+    PyErr_Format(PyExc_ValueError, "type number %d is outside 0 to %d", type, TYPES - 1);
+    return 1;
+}
+
 static PyObject *
 py_set_limit(PyObject *module, PyObject *args)
 {
-    int slot;
+    int slot, type = -1;
     Py_ssize_t bytes;
-    if (!PyArg_ParseTuple(args, "in", &slot, &bytes) || bad_slot(slot)) {
+    if (!PyArg_ParseTuple(args, "in|i", &slot, &bytes, &type) || bad_slot(slot) ||
+        (type != -1 && bad_type(type))) {
         return NULL;
     }
-    limits[slot] = bytes;
+    for (int i = type == -1 ? 0 : type; i < (type == -1 ? TYPES : type + 1); i++) {
+        limits[slot][i] = bytes;
+    }
     Py_RETURN_NONE;
 }
 
 static PyObject *
-py_get_limit(PyObject *module, PyObject *arg)
+py_get_limit(PyObject *module, PyObject *args)
 {
-    long slot = PyLong_AsLong(arg);
-    if ((slot == -1 && PyErr_Occurred()) || bad_slot(slot)) {
+    int slot, type;
+    if (!PyArg_ParseTuple(args, "ii", &slot, &type) || bad_slot(slot) || bad_type(type)) {
         return NULL;
     }
-    return PyLong_FromSsize_t(limits[slot]);
+    return PyLong_FromSsize_t(limits[slot][type]);
 }
 
 static PyObject *
@@ -945,8 +1061,8 @@ static PyMethodDef methods[] = {
     {"wrap", py_wrap, METH_O, "Put an exact numpy.ndarray into a new array; return anything else unchanged."},
     {"cell", py_cell, METH_O, "Put any value, a pending node too, into a new array."},
     {"set_handler", py_set_handler, METH_VARARGS, "Set the Python handler of a slot."},
-    {"set_limit", py_set_limit, METH_VARARGS, "Set the result bytes from which a slot's fast path declines."},
-    {"get_limit", py_get_limit, METH_O, "The limit of a slot, in bytes."},
+    {"set_limit", py_set_limit, METH_VARARGS, "Set the bytes from which a slot declines; for one type number, or all."},
+    {"get_limit", py_get_limit, METH_VARARGS, "The limit of a slot and type number, in bytes."},
     {"close", py_close, METH_O, "Add to the number of reasons to decline every operation; return it."},
     {"set_pending", py_set_pending, METH_O, "Say how many memory roots pending nodes read."},
     {"served", py_served, METH_NOARGS, "How many operations the fast path has answered."},
@@ -971,7 +1087,9 @@ PyInit__fastpath_c(void)
     }
     array_type = (PyTypeObject *)Py_NewRef((PyObject *)&CellType);
     for (int i = 0; i < SLOTS; i++) {
-        limits[i] = NPY_MAX_INTP;
+        for (int type = 0; type < TYPES; type++) {
+            limits[i][type] = NPY_MAX_INTP;
+        }
     }
     PyObject *module = PyModule_Create(&module_def);
     if (module == NULL ||

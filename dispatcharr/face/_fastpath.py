@@ -71,6 +71,14 @@ def _bytes(*values: Any) -> int:
     return int(arrays[0].size * arrays[1].size * item)
 
 
+def _limit(slot: int, *values: Any) -> int:
+    arrays = [value for value in values if type(value) is numpy.ndarray]
+    if not arrays:
+        return sys.maxsize
+    number = max(arrays, key=lambda array: array.nbytes).dtype.num
+    return _limits[slot][number if number < _TYPES else numpy.dtype(object).num]
+
+
 def _simple(key: Any) -> Any:
     if key is None or key is Ellipsis or type(key) is int or type(key) is slice:
         return True
@@ -89,7 +97,9 @@ def _py_cell(value: Any) -> Any:
 
 
 _handlers: list[Any] = [None] * 512
-_limits: list[int] = [sys.maxsize] * 512
+#: By slot and type number of the larger operand; dtypes that are not built in count as objects.
+_TYPES = numpy.dtype(numpy.float16).num + 1
+_limits: list[list[int]] = [[sys.maxsize] * _TYPES for _ in range(512)]
 
 
 class _PyCell:
@@ -122,7 +132,7 @@ class _PyCell:
         simple = plain_key is not None if is_mine else _simple(key)
         if (
             type(held) is numpy.ndarray and not _State.closed and not _State.pending
-            and simple and value is not None and _bytes(value) < _limits[slot]
+            and simple and value is not None and _bytes(value) < _limit(slot, value)
         ):  # fmt: skip
             _State.served += 1
             held[plain_key] = value
@@ -153,7 +163,7 @@ def _operator_method(name: str, slot: int, inplace: bool, reflected: bool) -> Ca
         left, right = (other, self) if reflected else (self, other)
         if (
             x is None or y is None or _State.closed or (inplace and _State.pending)
-            or _bytes(x, y) >= _limits[slot]
+            or _bytes(x, y) >= _limit(slot, x, y)
         ):  # fmt: skip
             return _handlers[slot](left, right)
         _State.served += 1
@@ -168,7 +178,7 @@ def _unary_method(name: str, slot: int) -> Callable[..., Any]:
 
     def method(self: Any) -> Any:
         x = _plain(self)
-        if x is None or _State.closed or _bytes(x) >= _limits[slot]:
+        if x is None or _State.closed or _bytes(x) >= _limit(slot, x):
             return _handlers[slot](self)
         _State.served += 1
         return _py_wrap(operate(x))
@@ -200,14 +210,17 @@ class _PyFunction:
         self._ufunc = ufunc
         self._slow = slow
         self._slot = slot
-        self._fits = (nin, nout)
+        self._nin = nin
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if not kwargs and not _State.closed and (len(args), 1) == self._fits and len(args) <= 2:
+        if not kwargs and not _State.closed and len(args) == self._nin <= 2:
             plain = [_plain(arg) for arg in args]
-            if not any(p is None for p in plain) and _bytes(*plain) < _limits[self._slot]:
+            if not any(p is None for p in plain) and _bytes(*plain) < _limit(self._slot, *plain):
                 _State.served += 1
-                return _py_wrap(self._ufunc(*plain))
+                result = self._ufunc(*plain)
+                if type(result) is tuple:
+                    return tuple(map(_py_wrap, result))
+                return _py_wrap(result)
         return self._slow(*args, **kwargs)
 
 
@@ -218,7 +231,9 @@ class _PyForward:
     _function: Any
     _slow: Any
 
-    def __init__(self, function: Any, slow: Any, finish: Any) -> None:
+    def __init__(
+        self, function: Any, slow: Any, finish: Any, slot: int = -1, reads: int = 0
+    ) -> None:
         self._function = function
         self._slow = slow
 
@@ -249,12 +264,13 @@ def _py_set_handler(slot: int, handler: Any) -> None:
     _handlers[slot] = handler
 
 
-def _py_set_limit(slot: int, limit: int) -> None:
-    _limits[slot] = limit
+def _py_set_limit(slot: int, limit: int, type_number: int = -1) -> None:
+    for number in range(_TYPES) if type_number == -1 else (type_number,):
+        _limits[slot][number] = limit
 
 
-def _py_get_limit(slot: int) -> int:
-    return _limits[slot]
+def _py_get_limit(slot: int, type_number: int) -> int:
+    return _limits[slot][type_number]
 
 
 def _py_close(by: int) -> int:

@@ -256,5 +256,5 @@ def calibrate(quick: bool = False, progress: Callable[[float, str], None] | None
 
     made = measure(quick=quick, progress=progress)
     profiles.save(made)
-    limits.load()
+    limits.forget()
     return profiles.current()

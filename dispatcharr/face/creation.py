@@ -48,9 +48,10 @@ def _generated(
     size = math.prod(shape)
     if size * dtype.itemsize < limits.UNREAD and options().defer != "always":
         return None
-    if not is_planned(dtype) or size * 8 < limits.limit_of("positive"):
-        if options().defer != "always" or not is_planned(dtype):
-            return None
+    if size * dtype.itemsize < limits.limit_of(limits.COPY, dtype) and options().defer != "always":
+        return None
+    if not is_planned(dtype):
+        return None
     node = generate(_ROWS[name], params, shape, dtype)
     return pend(node) if may_wait(node, options()) else None
 

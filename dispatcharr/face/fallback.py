@@ -23,6 +23,7 @@ from dispatcharr._errors import FallbackError, FallbackWarning, user_level
 from dispatcharr.expr.build import SNAPSHOT_BYTES
 from dispatcharr.face import _fastpath
 from dispatcharr.face.array import array_class, unwrap
+from dispatcharr.face.limits import slot_of
 from dispatcharr.face.road import engine
 from dispatcharr.storage.exports import mark_foreign, root_of
 from dispatcharr.storage.readers import any_pending
@@ -260,7 +261,11 @@ def finish(result: Any) -> Any:
 
 
 def forward(
-    name: str, function: Callable[..., Any], slow: Callable[..., Any], home: str = "dispatcharr"
+    name: str,
+    function: Callable[..., Any],
+    slow: Callable[..., Any],
+    home: str = "dispatcharr",
+    reads: int = 0,
 ) -> Callable[..., Any]:
     """Return a callable that is ``function`` on small arrays and ``slow`` on the rest.
 
@@ -274,8 +279,12 @@ def forward(
         Takes the arguments as they come.
     home : str
         Module, or class of the package, that it is an attribute of; pickles name it.
+    reads : int
+        Arguments by position that a function of the op table only reads, its results being new
+        memory: then arrays are small up to the row's own limit.
     """
-    made: Callable[..., Any] = _fastpath.Forward(function, slow, finish)
+    slot = slot_of(name) if reads else -1
+    made: Callable[..., Any] = _fastpath.Forward(function, slow, finish, slot, reads)
     made.__name__ = name
     made.__doc__ = getattr(function, "__doc__", None)
     is_method = home == "ndarray"

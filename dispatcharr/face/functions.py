@@ -34,7 +34,7 @@ class UFunc(_fastpath.Function):  # type: ignore[misc]
         def slow(*args: Any, **kwargs: Any) -> Any:
             return call_ufunc(row, args, kwargs)
 
-        super().__init__(row.ufunc, slow, row.nin, row.nout, limits.function_slot(row))
+        super().__init__(row.ufunc, slow, row.nin, row.nout, limits.slot_of(row.name))
         self.__name__ = row.name
         self.__module__ = "dispatcharr"
         self.__doc__ = row.ufunc.__doc__ if row.ufunc is not None else None
@@ -259,5 +259,5 @@ for _row in ELEMENTWISE:
         _made = UFunc(_row)
         for _name in (_row.name, *_row.aliases):
             FUNCTIONS[_name] = _made
-FUNCTIONS["where"] = fallback.forward("where", numpy.where, where)
-FUNCTIONS["clip"] = fallback.forward("clip", numpy.clip, clip)
+FUNCTIONS["where"] = fallback.forward("where", numpy.where, where, reads=3)
+FUNCTIONS["clip"] = fallback.forward("clip", numpy.clip, clip, reads=3)

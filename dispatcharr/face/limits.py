@@ -1,74 +1,78 @@
-"""From which size on an operation is planned: the profile's break-even point, per cost class.
+"""From which size on an operation is planned: the profile's break-even point, per row and dtype.
 
-Until the first larger operation, a floor that no machine's break-even point lies under keeps the
-profile from being read by programs that never need it.
+A break-even point is worked out when the first operation of its row and dtype comes along that is
+large enough to be worth a look at the profile; the fast path is told, and serves what is smaller.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+
+import numpy
 
 from dispatcharr.expr.build import SNAPSHOT_BYTES
 from dispatcharr.face import _fastpath
 from dispatcharr.face.road import profiles, router
+from dispatcharr.ops.kinds import is_planned
 from dispatcharr.ops.reductions import REDUCTIONS
-from dispatcharr.ops.row import Elementwise, Reduction, Row
-from dispatcharr.ops.table import BY_NAME, ELEMENTWISE, GENERATORS
+from dispatcharr.ops.row import Reduction, Row
+from dispatcharr.ops.table import ELEMENTWISE, GENERATORS
 
-__all__ = ["function_slot", "limit_of", "load", "prepare"]
+__all__ = ["forget", "limit_of", "slot_of"]
 
 #: No operation under this many bytes takes long enough to be worth a look at the profile.
 UNREAD = 1 << 14
+#: The row that copies: assignment to items is as dear as a copy.
+COPY = "positive"
 
-_operators = {row.operator: row for row in ELEMENTWISE if row.operator is not None}
-_slots: dict[str, int] = {
-    row.name: _fastpath.FIRST_FUNCTION + i for i, row in enumerate(ELEMENTWISE)
-}
-_limits: dict[str, int] = {}
-_loaded = False
-
-
-def function_slot(row: Elementwise) -> int:
-    """Return the fast-path slot of a row's function."""
-    return _slots[row.name]
+_rows: tuple[Row | Reduction, ...] = (*ELEMENTWISE, *REDUCTIONS, *GENERATORS)
+_ROWS = {row.name: row for row in _rows}
+_OBJECT = numpy.dtype(object).num
+_slots: dict[str, int] = {name: _fastpath.FIRST_FUNCTION + i for i, name in enumerate(_ROWS)}
+_limits: dict[tuple[str, str], int] = {}
 
 
-def _operator_rows() -> Iterable[tuple[int, Elementwise]]:
+def slot_of(name: str) -> int:
+    """Return the fast-path slot of the function that belongs to the row called ``name``."""
+    return _slots[name]
+
+
+def _operator_slots() -> dict[str, list[int]]:
+    rows = {row.operator: row.name for row in ELEMENTWISE if row.operator is not None}
+    found: dict[str, list[int]] = {COPY: [_fastpath.SLOT_NAMES.index("setitem")]}
     for slot, name in enumerate(_fastpath.SLOT_NAMES):
         plain = name[1:] if name.startswith("i") and name[1:] in _fastpath.BINARY else name
-        if plain in _operators:
-            yield slot, _operators[plain]
+        if plain in rows:
+            found.setdefault(rows[plain], []).append(slot)
+    return found
 
 
-def prepare() -> None:
-    """Set the floor under every limit."""
-    for slot in [*_slots.values(), *(slot for slot, _ in _operator_rows())]:
-        _fastpath.set_limit(slot, UNREAD)
-    _fastpath.set_limit(_fastpath.SLOT_NAMES.index("setitem"), UNREAD)
+_operators = _operator_slots()
+
+
+def forget() -> None:
+    """Set the floor under every limit; what the profile says is asked for anew."""
+    _limits.clear()
+    for name, slot in _slots.items():
+        for each in (slot, *_operators.get(name, ())):
+            _fastpath.set_limit(each, UNREAD)
     _fastpath.set_limit(_fastpath.SLOT_NAMES.index("forward"), SNAPSHOT_BYTES)
 
 
-def load() -> None:
-    """Read the profile and set the limits that it gives; done by the first larger operation."""
-    global _loaded
-    profile = profiles.current()
-    floors: dict[str, int] = {}
-    rows: tuple[Row | Reduction, ...] = (*ELEMENTWISE, *REDUCTIONS, *GENERATORS)
-    for row in rows:
-        if row.cost not in floors:
-            floors[row.cost] = max(router.defer_floor(row.cost, profile), UNREAD)
-        _limits[row.name] = floors[row.cost]
-    for row in ELEMENTWISE:
-        _fastpath.set_limit(_slots[row.name], _limits[row.name])
-    for slot, row in _operator_rows():
-        _fastpath.set_limit(slot, _limits[row.name])
-    _fastpath.set_limit(_fastpath.SLOT_NAMES.index("setitem"), _limits[BY_NAME["positive"].name])
-    _loaded = True
+def limit_of(name: str, dtype: numpy.dtype) -> int:
+    """Return the bytes of an operand from which the row called ``name`` is planned."""
+    found = _limits.get((name, dtype.char))
+    if found is None:
+        found = _limits[name, dtype.char] = _break_even(_ROWS[name], dtype)
+        # The fast path counts dtypes that are not built in as objects.
+        number = dtype.num if dtype.isbuiltin == 1 else _OBJECT
+        for slot in (_slots[name], *_operators.get(name, ())):
+            _fastpath.set_limit(slot, found, number)
+    return found
 
 
-def limit_of(name: str) -> int:
-    """Return the bytes from which the row called ``name`` is planned."""
-    if not _loaded:
-        load()
-    return _limits.get(name, sys.maxsize)
+def _break_even(row: Row | Reduction, dtype: numpy.dtype) -> int:
+    # NumPy's any and all stop at the first element that decides; two results are not planned.
+    if not is_planned(dtype) or row.cost == "reduce_logical" or getattr(row, "nout", 1) > 1:
+        return sys.maxsize
+    return max(router.defer_floor(row.cost, dtype, profiles.current()), UNREAD)

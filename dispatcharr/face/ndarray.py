@@ -287,9 +287,9 @@ def _method(name: str) -> Callable[..., Any]:
 
 def _complete() -> None:
     """Add what ``numpy.ndarray`` has and the class above does not: reductions, then the rest."""
-    for name, ours in (("astype", _astype), ("clip", _clip)):
+    for name, ours, reads in (("astype", _astype, 6), ("clip", _clip, 3)):
         numpys = getattr(numpy.ndarray, name)
-        setattr(ndarray, name, fallback.forward(name, numpys, ours, "ndarray"))
+        setattr(ndarray, name, fallback.forward(name, numpys, ours, "ndarray", reads))
     for row in REDUCTIONS:
         if row.method:
             setattr(ndarray, row.name, reductions.method(row))

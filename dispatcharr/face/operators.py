@@ -50,6 +50,10 @@ def _powers() -> dict[tuple[type, float], str]:
 
 
 _POWERS = _powers()
+#: Before 2.3, NumPy took scalars of its own and arrays without axes for Python's numbers here.
+_TAKES_SCALARS = (numpy.ones(1, numpy.float32) ** numpy.float64(2)).dtype == numpy.float32
+#: The exponents that it then looked for.
+_LOOKED_FOR = (-1, 0, 0.5, 1, 2)
 
 
 def _python_operator(name: str) -> Callable[..., Any]:
@@ -74,6 +78,19 @@ def _foreign(row: Elementwise, operate: Callable[..., Any], left: Any, right: An
 _MISSING = object()
 
 
+def _kept_by_numpy(row: Elementwise, left: Any, right: Any) -> str | None:
+    """Return why an operation stays with NumPy whatever its size, or None."""
+    if row.name != "power" or not is_array(left):
+        return None
+    if operand(left).dtype.kind == "b":
+        return "NumPy has rules of its own for powers of booleans"
+    if _TAKES_SCALARS and getattr(right, "shape", None) == ():
+        kind = right.dtype.kind
+        if kind == "b" or (kind in "iuf" and unwrap(right) in _LOOKED_FOR):
+            return "this NumPy has rules of its own for powers by its scalars"
+    return None
+
+
 def _power_row(row: Elementwise, left: Any, right: Any) -> tuple[Elementwise, tuple[Any, ...]]:
     """Return the row and operands that ``**`` uses for scalar exponents."""
     if row.name == "power" and type(right) in (int, float) and is_array(left):
@@ -93,8 +110,8 @@ def _binary(name: str) -> Callable[[Any, Any], Any]:
     def handler(left: Any, right: Any) -> Any:
         if not (_is_planned_operand(left) and _is_planned_operand(right)):
             return _foreign(row, operate, left, right)
-        if row.name == "power" and is_array(left) and operand(left).dtype.kind == "b":
-            reason = "NumPy has rules of its own for powers of booleans"
+        reason = _kept_by_numpy(row, left, right)
+        if reason is not None:
             return fallback.left_to_numpy(row.name, reason, operate, unwrap((left, right)), {})
         used, operands = _power_row(row, left, right)
         if used is row:
@@ -123,11 +140,12 @@ def _inplace(name: str) -> Callable[[Any, Any], Any]:
             return NotImplemented
         if not _is_planned_operand(other):
             return _inplace_foreign(row.name, operate, array, other)
+        planned = _kept_by_numpy(row, array, other) is None
         used, operands = _power_row(row, array, other)
-        if type(operand(array)) is Node and _rebind(used, array, operands):
+        if planned and type(operand(array)) is Node and _rebind(used, array, operands):
             return array
         host = concrete(array)
-        if write_into(used, operands, host):
+        if planned and write_into(used, operands, host):
             return array
         if any_pending():
             engine.before_write(host)
@@ -200,7 +218,7 @@ def _setitem(array: Any, key: Any, item: Any) -> None:
 
 
 def _is_large(value: Any) -> bool:
-    return type(value) is numpy.ndarray and is_large("positive", value)
+    return type(value) is numpy.ndarray and is_large(limits.COPY, value)
 
 
 def _assign(target: numpy.ndarray, value: Any, temporary: bool) -> bool:
@@ -211,7 +229,7 @@ def _assign(target: numpy.ndarray, value: Any, temporary: bool) -> bool:
         engine.evaluate([value])
         value = value.value
     try:
-        node = value if type(value) is Node else build(BY_NAME["positive"], (value,))
+        node = value if type(value) is Node else build(BY_NAME[limits.COPY], (value,))
         return store_into(node, target, "unsafe")
     except Declined:
         return False
@@ -251,5 +269,5 @@ def install() -> None:
     _fastpath.set_handler(_fastpath.SLOT_NAMES.index("getitem"), _getitem)
     _fastpath.set_handler(_fastpath.SLOT_NAMES.index("setitem"), _setitem)
     _fastpath.set_handler(_fastpath.SLOT_NAMES.index("len"), _length)
-    limits.prepare()
+    limits.forget()
     _measure_item()

@@ -2,7 +2,7 @@
 
 A reduction runs at once, fused with what is pending below it: its result is usually a scalar.
 Arguments are checked by NumPy itself, on a stand-in with one element, so that its errors and dtypes
-are NumPy's.
+are NumPy's. ``out`` is written last, when nothing pending reads its memory any more.
 """
 
 from __future__ import annotations
@@ -15,21 +15,24 @@ import numpy
 
 from dispatcharr import _events
 from dispatcharr._config import options
-from dispatcharr.expr.build import Declined
+from dispatcharr.expr.build import Declined, build
 from dispatcharr.expr.nodes import Node
 from dispatcharr.expr.order import empty_in_order, order_of
 from dispatcharr.face import _fastpath, fallback, limits
-from dispatcharr.face.array import is_array, operand
+from dispatcharr.face.array import concrete, is_array, operand
 from dispatcharr.face.road import engine, fuse
 from dispatcharr.face.temporary import is_temporary_argument, is_temporary_self
 from dispatcharr.face.waiting import plans_everything
 from dispatcharr.ops.kinds import INEXACT, is_planned
-from dispatcharr.ops.reductions import REDUCTIONS
+from dispatcharr.ops.reductions import CHOSEN, REDUCTIONS
 from dispatcharr.ops.row import Reduction
 
 __all__ = ["FUNCTIONS", "method", "reduce"]
 
-_PLANNED_KEYWORDS = {"axis", "dtype", "keepdims", "ddof", "out"}
+#: What every row may be asked; the row says of the rest.
+_KEYWORDS = {"axis", "dtype", "keepdims", "out"}
+#: A row of each cost class: rows that cost as much break even at the same size.
+_OF_COST = {row.cost: row.name for row in REDUCTIONS}
 _EMPTY: dict[str, Any] = {}
 _stand_ins: dict[tuple[Any, ...], tuple[numpy.dtype[Any], tuple[int, ...]]] = {}
 
@@ -60,7 +63,7 @@ def reduce(
     value = operand(array)
     chosen = options()
     everything = plans_everything(chosen)
-    if type(value) is not Node and not everything and _stays_direct(row, value):
+    if type(value) is not Node and not everything and _stays_direct(row, value, kwargs):
         if _events.listened():
             _events.emit(_events.DirectRecord(row.name))
         if not args and not kwargs:
@@ -79,36 +82,34 @@ def reduce(
         reason = "it has one element or none"
     else:
         try:
-            return _plan_and_run(row, function, value, not temporary, asked)
+            return _plan_and_run(row, function, value, temporary, asked)
         except Declined as declined:
             reason = str(declined)
     return fallback.call(row.name, function, (array, *args), kwargs, reason)
 
 
-def _stays_direct(row: Reduction, host: numpy.ndarray) -> bool:
-    if host.nbytes < limits.limit_of(row.name):
-        return True
-    # NumPy stops at the first element that decides.
-    return row.cost == "reduce_logical"
+def _stays_direct(row: Reduction, host: numpy.ndarray, kwargs: dict[str, Any]) -> bool:
+    name = row.name
+    if "where" in kwargs and row.masked is not None:
+        name = _OF_COST[row.masked.cost]
+    return host.nbytes < limits.limit_of(name, host.dtype)
 
 
 def _planned_arguments(
     row: Reduction, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> dict[str, Any] | None:
-    """Return axis, dtype, keepdims and the row's own parameters; None if others are given."""
+    """Return the arguments by name; None if others are given than are planned."""
     if not args and not kwargs:
         return _EMPTY
-    if len(args) > 1 or not kwargs.keys() <= _PLANNED_KEYWORDS:
+    if len(args) > 1 or (args and "axis" in kwargs):
         return None
-    asked = dict(kwargs)
-    if asked.pop("out", None) is not None:
-        return None
-    if args:
-        if "axis" in asked:
+    asked = {"axis": args[0], **kwargs} if args else dict(kwargs)
+    # NumPy's own default, where it asks nothing.
+    if asked.get("where") is True and row.masked is not None:
+        del asked["where"]
+    for name in asked.keys() - _KEYWORDS:
+        if name not in row.params and not (name == "where" and row.masked is not None):
             return None
-        asked["axis"] = args[0]
-    if "ddof" in asked and "ddof" not in row.params:
-        return None
     return asked
 
 
@@ -116,37 +117,147 @@ def _plan_and_run(
     row: Reduction,
     function: Callable[..., Any],
     value: Any,
-    keep: bool,
+    temporary: bool,
     asked: dict[str, Any],
 ) -> Any:
     dtype, axes = _checked(row, function, value, asked)
+    params = _params(row, value, axes, asked)
+    errors = _error_modes(value.dtype, dtype)
+    keep = not temporary
+    masked = "where" in asked
+    if masked and row.masked is not None:
+        row = row.masked
+        if not asked.keys() >= set(row.needs):
+            raise Declined("NumPy demands more arguments with where")
+        value, keep = _chosen(value, asked["where"], temporary), False
+    elif type(value) is numpy.ndarray and not value.flags.aligned:
+        raise Declined("an operand is misaligned in memory")
+    request = fuse.ReduceRequest(
+        row, axes, _state_dtype(row, value.dtype, dtype, asked), dtype, params, masked
+    )
+    keepdims, out = bool(asked.get("keepdims")), asked.get("out")
+    if out is not None:
+        target = _target(out, _result_shape(value, axes, keepdims), dtype)
+        if not row.unsure and _fits(target, value):
+            engine.reduce(value, request, errors, target.ravel(), keep)
+            return out
+    result = _result(value, axes, keepdims, dtype)
+    told = None if row.unsure else errors
+    record = engine.reduce(value, request, told, result.ravel(order="K"), keep)
+    if row.unsure and (_would_warn(record, errors) or numpy.isnan(result).any()):
+        raise Declined("a slice of which too little is chosen is NumPy's to warn of")
+    if row.ordered and order_of(value) is not None:
+        result = result.copy()  # NumPy's places are in C order
+    if out is not None:
+        engine.before_write(target)
+        numpy.copyto(target, result)
+        return out
+    if result.ndim == 0:
+        return result[()]
+    made = _fastpath.wrap(result)
+    made._origin = record
+    return made
+
+
+def _params(
+    row: Reduction, value: Any, axes: tuple[int, ...], asked: dict[str, Any]
+) -> tuple[tuple[str, Any], ...]:
+    """Return what the row's ``finish`` is to be told."""
     count = 1
     for axis in axes:
         count *= value.shape[axis]
     ddof = asked.get("ddof", 0)
     if not isinstance(ddof, (int, float)) or (ddof and count <= ddof):
         raise Declined("no degrees of freedom are left")
-    if row.ordered and len(axes) != len(value.shape):
-        raise Declined("an arg-reduction along one axis is NumPy's")
-    errors: tuple[str, ...] | None = None
-    if value.dtype.char in INEXACT or dtype.char in INEXACT:
-        modes = numpy.geterr()
-        errors = (modes["divide"], modes["over"], modes["under"], modes["invalid"])
-        if any(mode not in ("warn", "ignore") for mode in errors):
-            raise Declined("errstate asks for an action at once")
-    request = fuse.ReduceRequest(
-        row, axes, _state_dtype(row, value.dtype, dtype, asked), dtype,
-        tuple((name, asked[name]) for name in row.params if name in asked),
-    )  # fmt: skip
-    if type(value) is numpy.ndarray:
-        value = _whole(value)
-    out = _result(value, axes, bool(asked.get("keepdims")), dtype)
-    record = engine.reduce(value, request, errors, out.ravel(order="K"), keep)
-    if out.ndim == 0:
-        return out[()]
-    result = _fastpath.wrap(out)
-    result._origin = record
-    return result
+    told = {name: asked[name] for name in row.params if name in asked}
+    if "initial" in told:
+        told["initial"] = _initial(row, value.dtype, asked)
+    return tuple(told.items())
+
+
+def _initial(row: Reduction, source: numpy.dtype[Any], asked: dict[str, Any]) -> Any:
+    """Return ``initial`` as NumPy has it: what the reduction of nothing gives."""
+    given = asked["initial"]
+    is_number = isinstance(given, (bool, int, float, complex, numpy.number, numpy.bool))
+    if row.ufunc is None or not is_number or numpy.iscomplexobj(given) > (source.kind == "c"):
+        raise Declined("its initial is converted by NumPy")
+    nothing = numpy.empty(0, source)
+    try:
+        with numpy.errstate(all="raise"):
+            found = row.ufunc.reduce(nothing, dtype=asked.get("dtype"), initial=given)
+    except (ArithmeticError, TypeError, ValueError):
+        raise Declined("NumPy may refuse its initial") from None
+    if found == 0 and found.dtype.kind in "fc":
+        # Sums of blocks lose the sign of zero, which NumPy's sum keeps if it starts with it.
+        if numpy.signbit([found.real, found.imag]).any():
+            raise Declined("an initial of negative zero is NumPy's")
+    return found
+
+
+def _error_modes(*dtypes: numpy.dtype[Any]) -> tuple[str, ...] | None:
+    """Return the modes in force if a reduction of these dtypes may err."""
+    if not any(dtype.char in INEXACT for dtype in dtypes):
+        return None
+    modes = numpy.geterr()
+    errors = (modes["divide"], modes["over"], modes["under"], modes["invalid"])
+    if any(mode not in ("warn", "ignore") for mode in errors):
+        raise Declined("errstate asks for an action at once")
+    return errors
+
+
+_KINDS = ("divide by zero", "overflow", "underflow", "invalid value")
+
+
+def _would_warn(record: Any, errors: tuple[str, ...] | None) -> bool:
+    """Return whether a kernel met what the modes in force warn of."""
+    modes = dict(zip(_KINDS, errors or (), strict=False))
+    return any(modes.get(kind) == "warn" for kind, _ in record.fp_errors)
+
+
+def _chosen(value: Any, where: Any, temporary: bool) -> Node:
+    """Return the pair of ``value`` and its mask."""
+    mask = operand(where)
+    if type(mask) not in (Node, numpy.ndarray) or mask.dtype != bool or mask.shape == ():
+        raise Declined("its mask is not an array of bool")
+    if temporary and type(value) is Node and value.value is None:
+        # No array shows the copy, so that its values are not stored.
+        value = Node(
+            value.row, value.operands, value.shape, value.dtype, value.order, value.errors,
+            value.params,
+        )  # fmt: skip
+    pair = build(CHOSEN, (value, mask))
+    if pair.shape != value.shape:
+        raise Declined("its mask does not broadcast to the array")
+    return pair
+
+
+def _target(out: Any, shape: tuple[int, ...], dtype: numpy.dtype[Any]) -> numpy.ndarray:
+    """Return the memory behind ``out``, where the result can be written there as it is."""
+    host = concrete(out) if is_array(out) else out
+    if type(host) is not numpy.ndarray or host.shape != shape or host.dtype != dtype:
+        raise Declined("its out is not of the result's shape and dtype")
+    if not host.flags.writeable or not host.flags.aligned or 0 in host.strides:
+        raise Declined("its out is not plain memory")
+    if dtype.char == "e":
+        raise Declined("NumPy rounds halves on their way into out")
+    return host
+
+
+def _fits(target: numpy.ndarray, value: Any) -> bool:
+    """Return whether the reduction of ``value`` may write ``target`` itself, and make it ready."""
+    if not target.flags.c_contiguous or order_of(value) is not None:
+        return False
+    leaves = [leaf.host for leaf in value.leaves] if type(value) is Node else [value]
+    if any(numpy.may_share_memory(leaf, target) for leaf in leaves):
+        return False
+    engine.before_write(target)
+    return True
+
+
+def _result_shape(value: Any, axes: tuple[int, ...], keepdims: bool) -> tuple[int, ...]:
+    if keepdims:
+        return tuple([1 if i in axes else extent for i, extent in enumerate(value.shape)])
+    return tuple([extent for i, extent in enumerate(value.shape) if i not in axes])
 
 
 def _result(
@@ -154,19 +265,10 @@ def _result(
 ) -> numpy.ndarray:
     """Return memory for the result whose axes are in the order of those of ``value``."""
     axis_order = order_of(value)
-    if keepdims:
-        shape = tuple(1 if axis in axes else extent for axis, extent in enumerate(value.shape))
-        return empty_in_order(shape, dtype, axis_order)
-    kept = [axis for axis in range(len(value.shape)) if axis not in axes]
-    if axis_order is not None:
+    if axis_order is not None and not keepdims:
+        kept = [axis for axis in range(len(value.shape)) if axis not in axes]
         axis_order = tuple([kept.index(axis) for axis in axis_order if axis not in axes])
-    return empty_in_order(tuple([value.shape[axis] for axis in kept]), dtype, axis_order)
-
-
-def _whole(host: numpy.ndarray) -> numpy.ndarray:
-    if not host.flags.aligned:
-        raise Declined("an operand is misaligned in memory")
-    return host
+    return empty_in_order(_result_shape(value, axes, keepdims), dtype, axis_order)
 
 
 def _checked(
@@ -179,7 +281,7 @@ def _checked(
     kinds = tuple(map(type, axis)) if isinstance(axis, tuple) else type(axis)
     wanted = asked.get("dtype")
     key = (row.name, value.dtype.char, ndim, axis, kinds, "dtype" in asked, wanted,
-           getattr(wanted, "char", None), bool(asked.get("keepdims")))  # fmt: skip
+           getattr(wanted, "char", None), bool(asked.get("keepdims")), "out" in asked)  # fmt: skip
     try:
         found = _stand_ins.get(key)
         keeps = wanted is None or numpy.can_cast(value.dtype, wanted, "same_kind")
@@ -189,7 +291,9 @@ def _checked(
         raise Declined("a reduction in the dtype asked for is not planned")
     if found is None:
         stand_in = numpy.ones((1,) * ndim, value.dtype)
-        checked = {name: asked[name] for name in asked if name != "ddof"}
+        checked = {name: asked[name] for name in asked if name in ("axis", "dtype", "keepdims")}
+        if "out" in asked:
+            checked["out"] = None
         with numpy.errstate(all="ignore"):
             answer = function(stand_in, **checked)
         axes = (
@@ -231,7 +335,7 @@ def _function(row: Reduction) -> Callable[..., Any]:
             return reduce(row, numpys, _fastpath.wrap(a), False, args, kwargs)
         return fallback.call(row.name, numpys, (a, *args), kwargs)
 
-    return fallback.forward(row.name, numpys, function)
+    return fallback.forward(row.name, numpys, function, reads=2)
 
 
 def method(row: Reduction) -> Callable[..., Any]:
@@ -244,7 +348,7 @@ def method(row: Reduction) -> Callable[..., Any]:
             return fallback.call(row.name, numpys, (self, *args), kwargs)
         return reduce(row, numpys, self, is_temporary_self(count), args, kwargs)
 
-    return fallback.forward(row.name, numpys, run, "ndarray")
+    return fallback.forward(row.name, numpys, run, "ndarray", reads=2)
 
 
 FUNCTIONS: dict[str, Any] = {row.name: _function(row) for row in REDUCTIONS}

@@ -3,7 +3,8 @@
 ``((a - b) ** 2).sum()`` must not store the square, ``y.sum()`` must keep ``y``. The interpreter's
 reference counts tell them apart, by amounts that depend on its version; so they are measured once,
 with probes that are called exactly as the real thing is. Where temporaries and names cannot be told
-apart, everything is taken for named, and is stored: slower, never wrong.
+apart, everything is taken for named, and is stored: slower, never wrong. That is so of calls with
+keywords where the fast path is not compiled: the interpreter then holds the arguments twice.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ once, by the same plan and route. The conditions for waiting are those of the de
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -41,29 +42,33 @@ def plans_everything(chosen: Options) -> bool:
 
 def is_large(name: str, host: numpy.ndarray) -> bool:
     """Return whether an operation on ``host`` alone is to be planned."""
-    return host.nbytes >= limits.limit_of(name) or plans_everything(options())
+    return host.nbytes >= limits.limit_of(name, host.dtype) or plans_everything(options())
 
 
 def is_small(name: str, values: tuple[Any, ...], chosen: Options) -> bool:
     """Return whether an operation on ``values`` is not worth planning."""
     if plans_everything(chosen):
         return False
-    size = 1
-    arrays = 0
-    item = 1
-    for value in values:
-        if type(value) is Node:
-            return False
-        if type(value) is numpy.ndarray:
-            arrays += 1
-            size = max(size, value.size) if arrays < 2 else _joint(size, value, values)
-            item = max(item, value.itemsize)
-    return size * item < limits.limit_of(name)
+    arrays = [value for value in values if type(value) is numpy.ndarray]
+    if len(arrays) < len(values) and any(type(value) is Node for value in values):
+        return False
+    if not arrays:
+        return True
+    largest = max(arrays, key=_nbytes) if len(arrays) > 1 else arrays[0]
+    item = max([array.itemsize for array in arrays])
+    return _joint_size(arrays) * item < limits.limit_of(name, largest.dtype)
 
 
-def _joint(size: int, value: numpy.ndarray, values: tuple[Any, ...]) -> int:
-    shapes = {v.shape for v in values if type(v) is numpy.ndarray and v.size > 1}
-    return max(size, value.size) if len(shapes) <= 1 else size * value.size
+def _nbytes(host: numpy.ndarray) -> int:
+    return host.nbytes
+
+
+def _joint_size(arrays: list[numpy.ndarray]) -> int:
+    """Return an upper bound of the elements that ``arrays`` broadcast to."""
+    shapes = {array.shape for array in arrays if array.size > 1}
+    if len(shapes) <= 1:
+        return max([array.size for array in arrays])
+    return math.prod([math.prod(shape) for shape in shapes])
 
 
 def may_wait(node: Node, chosen: Options) -> bool:
@@ -71,9 +76,11 @@ def may_wait(node: Node, chosen: Options) -> bool:
     if chosen.defer == "never" or node.shape == () or node.size == 0:
         return False
     if chosen.defer == "auto":
-        if node.size * 8 < limits.limit_of(node.row.name) and node.count == 1:
+        dtype = max([o.dtype for o in node.operands], key=_itemsize, default=node.dtype)
+        nbytes = node.size * dtype.itemsize
+        if nbytes < limits.limit_of(node.row.name, dtype) and node.count == 1:
             return False
-        if chosen.backend != "auto" and node.size * 8 < limits.UNREAD:
+        if chosen.backend != "auto" and nbytes < limits.UNREAD:
             return False
     if not may_warn_later(node.errors, chosen.defer == "always"):
         return False
@@ -82,6 +89,10 @@ def may_wait(node: Node, chosen: Options) -> bool:
     if any(is_visible(leaf.root) for leaf in node.leaves):
         return False
     return not _in_dask_task()
+
+
+def _itemsize(dtype: numpy.dtype) -> int:
+    return dtype.itemsize
 
 
 def _largest() -> int:

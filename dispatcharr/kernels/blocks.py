@@ -16,12 +16,14 @@ Floating-point errors are collected, not raised: tasks run under NumPy's ``log``
 from __future__ import annotations
 
 import threading
+import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy
 
+from dispatcharr._errors import user_level
 from dispatcharr.kernels.grid import Block, block_grid
 from dispatcharr.ops.row import Elementwise
 from dispatcharr.plan.region import Instruction, Reducing, Region
@@ -179,11 +181,8 @@ class Job:
                     out = self.out_views[step.output][block]
                 step.run(registers, out, block)
                 registers.append(out)
-            if states is not None and reducing is not None:
-                source = registers[reducing.register]
-                if source.shape != shape:
-                    source = numpy.broadcast_to(source, shape)
-                states.add(source)
+            if states is not None:
+                states.add(registers, shape)
         if states is not None:
             self.states[task] = states.total()
 
@@ -218,17 +217,22 @@ class Job:
         heard = _Heard(self.errors)
         params = dict(reducing.params)
         target = self.target.reshape(reducing.shape)
+        remarks: set[str | None] = set()
         with heard.errstate(self.watch):
             for stripe, tasks in self.cut.grid.stripes():
                 heard.place = "reduce"
                 state = _tree([self.states[task] for task in tasks], reducing.row.combine)
                 heard.place = "reduce" if len(state) == 1 else None
                 result = reducing.row.finish(state, reducing.count, params)
+                if reducing.row.remark is not None:
+                    remarks.add(reducing.row.remark(state, result, params))
                 where = tuple(
                     slice(0, 1) if axis in reducing.axes else cut for axis, cut in enumerate(stripe)
                 )
                 spot = target[where]
                 numpy.copyto(spot, numpy.reshape(result, spot.shape), casting="unsafe")
+        for remark in remarks - {None}:
+            warnings.warn(str(remark), RuntimeWarning, stacklevel=user_level())
 
 
 def prepare(
@@ -260,12 +264,7 @@ def prepare(
 def _allocate(region: Region, out_of: dict[int, int]) -> dict[int, int]:
     """Give every temporary register a scratch slot; slots are reused once nobody reads them."""
     first = len(region.inputs)
-    last_use: dict[int, int] = {}
-    for place, instruction in enumerate(region.program):
-        for register in instruction.operands:
-            last_use[register] = place
-    if region.reducing is not None:
-        last_use[region.reducing.register] = len(region.program)
+    last_use = _last_uses(region)
     free: list[int] = []
     slots: dict[int, int] = {}
     used = 0
@@ -285,6 +284,18 @@ def _allocate(region: Region, out_of: dict[int, int]) -> dict[int, int]:
         if register in slots and register not in last_use:
             free.append(slots[register])
     return slots
+
+
+def _last_uses(region: Region) -> dict[int, int]:
+    """Return, by register, the place of the last instruction that reads it."""
+    found: dict[int, int] = {}
+    for place, instruction in enumerate(region.program):
+        for register in instruction.operands:
+            found[register] = place
+    if region.reducing is not None:
+        for register in region.reducing.reads:
+            found[register] = len(region.program)
+    return found
 
 
 def _cut(view: numpy.ndarray, block: tuple[slice, ...]) -> numpy.ndarray:
@@ -340,9 +351,9 @@ class _Fold:
         self.heard = heard
         self.pending: list[tuple[int, Any]] = []
 
-    def add(self, block: numpy.ndarray) -> None:
+    def add(self, registers: list[Any], shape: tuple[int, ...]) -> None:
         reducing = self.reducing
-        state = reducing.row.partial(block, reducing.axes, reducing.state_dtype)
+        state = reducing.partial(registers, shape)
         rank = 0
         # NumPy has no step of joining: what overflows there overflows in its reduction.
         self.heard.place = "reduce"

@@ -121,7 +121,9 @@ def block_grid(
     for axis in range(len(shape) - 1, -1, -1):
         limit = room
         if reduced and axis not in reduced and any(outer in reduced for outer in range(axis)):
-            limit = min(room, KEPT_RUN)
+            # Longer where slower axes are too short to fill a block.
+            slower = _product([shape[outer] for outer in range(axis) if outer in reduced])
+            limit = min(room, max(KEPT_RUN, room // max(slower, 1)))
         extents[axis] = max(min(shape[axis], limit), 1)
         if axis == len(shape) - 1 and RUN < extents[axis] < shape[axis]:
             extents[axis] -= extents[axis] % RUN

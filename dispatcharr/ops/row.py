@@ -98,7 +98,7 @@ class Reduction:
     kinds : str
         Dtype kinds for which the row is planned; others are left to NumPy.
     params : tuple of str
-        Extra keyword arguments understood by ``finish``, such as ``ddof``.
+        Extra keyword arguments understood by ``finish``: ``ddof``, ``initial``.
     ordered : bool
         Whether the result depends on the order of elements (arg-reductions).
     without : str
@@ -106,6 +106,20 @@ class Reduction:
     rereads : bool
         Whether ``partial`` goes over its block more than once, so that the block should stay
         in the cache.
+    ufunc : numpy.ufunc or None
+        Whose ``reduce`` the NumPy function is, where it takes ``initial``: it is asked what
+        ``initial`` becomes.
+    remark : callable or None
+        ``remark(state, result, params)`` returns what NumPy warns of in a result, or None.
+    needs : tuple of str
+        Parameters without which NumPy refuses the call.
+    unsure : bool
+        Whether a NaN in the result may stand for a slice of which too little was chosen. What is
+        to be warned of then is NumPy's to say, so that it answers such calls.
+    masked : Reduction or None
+        The row that ``where=`` runs: its ``partial(block, axes, dtype, mask)`` leaves out the
+        elements for which ``mask``, which broadcasts to the block, is false. None where NumPy's
+        function knows no ``where`` or the call is left to NumPy.
     """
 
     name: str
@@ -119,6 +133,11 @@ class Reduction:
     ordered: bool = False
     rereads: bool = False
     without: str = ""
+    ufunc: numpy.ufunc | None = None
+    remark: Callable[..., str | None] | None = None
+    needs: tuple[str, ...] = ()
+    unsure: bool = False
+    masked: Reduction | None = None
 
 
 Row = Elementwise | Generator

@@ -25,6 +25,13 @@ def _row(name: str, cost: str, nin: int, operator: str | None = None, **more: An
     return Elementwise(name, ufunc, cost, nin, operator=operator, aliases=aliases, **more)
 
 
+#: Unsigned integers by their size in bytes.
+_WORDS = {1: numpy.uint8, 2: numpy.uint16, 4: numpy.uint32, 8: numpy.uint64}
+
+#: Elements whose passes stay in the cache.
+_STRIP = 1 << 15
+
+
 def _where_dtype(_: Any, x: Any, y: Any) -> numpy.dtype[Any]:
     return numpy.result_type(x, y)
 
@@ -33,8 +40,29 @@ def _where_fill(operands: tuple[Any, ...], out: numpy.ndarray) -> None:
     condition, x, y = operands
     if condition.dtype != bool:
         condition = condition != 0
-    numpy.copyto(out, y, casting="unsafe")
-    numpy.copyto(out, x, where=condition, casting="unsafe")
+    word = _WORDS.get(out.itemsize)
+    if (
+        word is None
+        or not x.dtype == y.dtype == out.dtype
+        or numpy.may_share_memory(out, condition)
+    ):
+        chosen = numpy.where(condition, x, y)
+        numpy.copyto(out, chosen, casting="unsafe")
+        return
+    if out.ndim == 1 and len(out) > _STRIP:
+        for start in range(0, len(out), _STRIP):
+            part = slice(start, start + _STRIP)
+            cut = [o[part] if o.ndim and len(o) > 1 else o for o in (condition, x, y)]
+            _where_fill(tuple(cut), out[part])
+        return
+    # No branches and no temporary: y ^ ((x ^ y) * condition) on the bits, several times faster than
+    # NumPy's loop where conditions are hard to foresee. The output may be x or y.
+    bits, ours, other = out.view(word), x.view(word), y.view(word)
+    if numpy.may_share_memory(out, y):
+        condition, ours, other = numpy.logical_not(condition), other, ours
+    numpy.bitwise_xor(ours, other, out=bits)
+    numpy.multiply(bits, condition, out=bits)
+    numpy.bitwise_xor(bits, other, out=bits)
 
 
 def _clip_fill(operands: tuple[Any, ...], out: numpy.ndarray) -> None:
@@ -66,7 +94,7 @@ ELEMENTWISE: tuple[Elementwise, ...] = (
     _row("floor_divide", "int_divide", 2, "floordiv", errors="any"),
     _row("remainder", "int_divide", 2, "mod", errors="any"),
     _row("power", "power", 2, "pow", errors="any", refuses=_may_be_negative_power),
-    _row("float_power", "power", 2, errors="any"),
+    _row("float_power", "special", 2, errors="any"),
     _row("fmod", "int_divide", 2, errors="any"),
     _row("maximum", "arith", 2),
     _row("minimum", "arith", 2),
@@ -76,9 +104,9 @@ ELEMENTWISE: tuple[Elementwise, ...] = (
     _row("hypot", "hypot", 2),
     _row("logaddexp", "special", 2),
     _row("logaddexp2", "special", 2),
-    _row("copysign", "arith", 2, errors="none"),
-    _row("nextafter", "special", 2),
-    _row("ldexp", "special", 2),
+    _row("copysign", "exp", 2, errors="none"),
+    _row("nextafter", "hypot", 2),
+    _row("ldexp", "divide", 2),
     _row("heaviside", "select", 2),
     _row("gcd", "int_divide", 2, errors="none"),
     _row("lcm", "int_divide", 2, errors="none"),
@@ -99,7 +127,7 @@ ELEMENTWISE: tuple[Elementwise, ...] = (
     _row("negative", "arith", 1, "neg", errors="none"),
     _row("positive", "copy", 1, "pos", errors="none"),
     _row("absolute", "arith", 1, "abs"),
-    _row("fabs", "arith", 1, errors="none"),
+    _row("fabs", "exp", 1, errors="none"),
     _row("invert", "arith", 1, "invert", errors="none"),
     _row("logical_not", "arith", 1, errors="none"),
     _row("bitwise_count", "arith", 1, errors="none"),
@@ -107,7 +135,7 @@ ELEMENTWISE: tuple[Elementwise, ...] = (
     _row("square", "arith", 1),
     _row("reciprocal", "divide", 1, errors="any"),
     _row("sqrt", "sqrt", 1),
-    _row("cbrt", "special", 1),
+    _row("cbrt", "exp", 1),
     _row("rint", "round", 1),
     _row("floor", "round", 1),
     _row("ceil", "round", 1),
@@ -132,20 +160,20 @@ ELEMENTWISE: tuple[Elementwise, ...] = (
     _row("arcsinh", "hyperbolic", 1),
     _row("arccosh", "hyperbolic", 1),
     _row("arctanh", "hyperbolic", 1),
-    _row("degrees", "arith", 1),
-    _row("radians", "arith", 1),
-    _row("deg2rad", "arith", 1),
-    _row("rad2deg", "arith", 1),
+    _row("degrees", "exp", 1),
+    _row("radians", "exp", 1),
+    _row("deg2rad", "exp", 1),
+    _row("rad2deg", "exp", 1),
     _row("isfinite", "predicate", 1, errors="none"),
     _row("isinf", "predicate", 1, errors="none"),
     _row("isnan", "predicate", 1, errors="none"),
     _row("signbit", "predicate", 1, errors="none"),
-    _row("spacing", "special", 1),
+    _row("spacing", "power", 1),
     _row("modf", "round", 1, nout=2),
     _row("frexp", "special", 1, nout=2),
     _row("divmod", "int_divide", 2, "divmod", nout=2, errors="any"),
     Elementwise("where", None, "select", 3, errors="none", result=_where_dtype, fill=_where_fill),
-    Elementwise("clip", None, "select", 3, errors="none", result=_clip_dtype, fill=_clip_fill),
+    Elementwise("clip", None, "arith", 3, errors="none", result=_clip_dtype, fill=_clip_fill),
     Elementwise("astype", None, "cast", 1, errors="any", fill=_cast_fill),
 )  # fmt: skip
 

@@ -32,7 +32,7 @@ from dispatcharr.expr.nodes import Node
 from dispatcharr.expr.order import order_of, strides_in_order
 from dispatcharr.ops.row import Reduction
 from dispatcharr.plan.collapse import collapse
-from dispatcharr.plan.graph import Graph
+from dispatcharr.plan.graph import Graph, frozen
 from dispatcharr.plan.region import Instruction, Layout, Reducing, Region
 from dispatcharr.plan.work import Work, count_work
 
@@ -44,13 +44,37 @@ _CACHED_PLANS = 512
 
 @dataclass(frozen=True, slots=True)
 class ReduceRequest:
-    """A reduction of the first wanted value, as the face understood it."""
+    """A reduction of the first wanted value, as the face understood it.
+
+    Attributes
+    ----------
+    row : Reduction
+        What is computed.
+    axes : tuple of int
+        Reduced axes of that value.
+    state_dtype : numpy.dtype or None
+        What is accumulated in, where the row can be told.
+    dtype : numpy.dtype
+        The result's.
+    params : tuple of (str, object)
+        What the row's ``finish`` is told.
+    masked : bool
+        Whether that value is a pair (``CHOSEN``) of what is reduced and a mask of what counts.
+    """
 
     row: Reduction
     axes: tuple[int, ...]
     state_dtype: numpy.dtype[Any] | None
     dtype: numpy.dtype[Any]
     params: tuple[tuple[str, Any], ...]
+    masked: bool = False
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What plans are cached under: a NaN among the parameters equals itself."""
+        names = tuple([name for name, _ in self.params])
+        values = frozen(tuple([value for _, value in self.params]))
+        return self.row, self.axes, self.state_dtype, self.dtype, self.masked, names, values
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +117,7 @@ def plan(graph: Graph, fusion: bool, request: ReduceRequest | None, outs: dict[i
     outs : dict
         Shape and strides of memory given by the user for a node, by node index.
     """
-    key = (graph.key, fusion, request, tuple(outs.items()))
+    key = (graph.key, fusion, None if request is None else request.key, tuple(outs.items()))
     with _cache_lock:
         found = _cache.get(key)
         if found is not None:
@@ -217,12 +241,11 @@ class _Planner:
                 (nodes[i].dtype,),
                 nodes[i].params,
             )
-            for i in group
+            for i in (group[:-1] if request is not None and request.masked else group)
         )
         reducing = None
         if request is not None:
-            last = registers[("node", len(nodes) - 1)] if group else 0
-            reducing = geometry.reducing(request, last)
+            reducing = geometry.reducing(request, self._reduced(request, registers))
         region = Region(
             geometry.shape,
             geometry.inputs,
@@ -235,6 +258,15 @@ class _Planner:
         errors = next((nodes[i].errors for i in group if nodes[i].errors is not None), None)
         fresh = [i not in self.outs for i in outputs]
         return Step(region, tuple(sources), outputs, errors, count_work(region, fresh))
+
+    def _reduced(
+        self, request: ReduceRequest, registers: dict[tuple[str, int], int]
+    ) -> tuple[int, ...]:
+        """Return the registers of what is reduced and of its mask, if it has one."""
+        if request.masked:
+            return tuple([registers[ref] for ref in self.graph.refs[-1]])
+        nodes = self.graph.nodes
+        return (registers["node", len(nodes) - 1] if nodes else 0,)
 
     def _reason(self, outputs: tuple[int, ...], request: ReduceRequest | None) -> str:
         if request is not None:
@@ -255,8 +287,8 @@ class _Geometry:
         outputs: tuple[int, ...],
         request: ReduceRequest | None,
     ) -> None:
-        if request is not None and request.row.ordered:
-            order = None
+        if request is not None and request.row.ordered and len(request.axes) == len(shape):
+            order = None  # places are counted over all axes, as if in C order
         self.order = tuple(range(len(shape))) if order is None else order
         graph = planner.graph
         described: list[tuple[numpy.dtype[Any], tuple[int, ...], tuple[int, ...]]] = []
@@ -315,7 +347,7 @@ class _Geometry:
         plain = axes == tuple(range(len(own)))
         return Layout(dtype, None if plain else axes, collapsed, contiguous)
 
-    def reducing(self, request: ReduceRequest, register: int) -> Reducing:
+    def reducing(self, request: ReduceRequest, registers: tuple[int, ...]) -> Reducing:
         axes = tuple(i for i, is_reduced in enumerate(self.reduced) if is_reduced)
         count = _product(self.shape, axes)
         kept = tuple(
@@ -323,8 +355,8 @@ class _Geometry:
             for extent, is_reduced in zip(self.shape, self.reduced, strict=True)
         )
         return Reducing(
-            request.row, register, axes, count, request.state_dtype, request.dtype, kept,
-            request.params,
+            request.row, registers[0], axes, count, request.state_dtype, request.dtype, kept,
+            request.params, registers[1] if request.masked else None,
         )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import numpy
 
 from dispatcharr.expr.nodes import Leaf, Node
 
-__all__ = ["Graph", "survey"]
+__all__ = ["Graph", "frozen", "survey"]
 
 
 class Graph:
@@ -75,13 +75,14 @@ def survey(
             node.owner is not None and id(node) not in dropped and node.owner() is not None
         )
         parts.append((node.row, refs, node.shape, node.dtype, node.order, node.errors, keep,
-                      None if not node.params else _frozen(node.params)))  # fmt: skip
+                      None if not node.params else frozen(node.params)))  # fmt: skip
     parts.extend((host.dtype, host.shape, host.strides) for host in graph.hosts)
     graph.key = tuple(parts)
     return graph
 
 
-def _frozen(params: tuple[Any, ...]) -> tuple[Any, ...]:
+def frozen(params: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return parameters as part of a key: scalars of NumPy's by their bits."""
     return tuple((type(p), p.tobytes()) if hasattr(p, "tobytes") else p for p in params)
 
 

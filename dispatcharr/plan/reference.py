@@ -36,9 +36,9 @@ def run_reference(region: Region, inputs: Sequence[numpy.ndarray]) -> list[numpy
         found = [numpy.broadcast_to(registers[i], region.shape) for i in region.outputs]
         if region.reducing is not None:
             reducing = region.reducing
-            source = numpy.broadcast_to(registers[reducing.register], region.shape)
-            state = reducing.row.partial(source, reducing.axes, reducing.state_dtype)
-            found.append(reducing.row.finish(state, reducing.count, dict(reducing.params)))
+            state = reducing.partial(registers, region.shape)
+            result = reducing.row.finish(state, reducing.count, dict(reducing.params))
+            found.append(result.astype(reducing.dtype))
     return found
 
 

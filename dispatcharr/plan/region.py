@@ -7,6 +7,7 @@ that one region serves every repetition of a statement.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +80,8 @@ class Reducing:
         The result's over the collapsed space, reduced axes kept with length one.
     params : tuple of (str, object)
         Extra arguments, such as ``("ddof", 1)``.
+    mask : int or None
+        Register of the mask that the row's ``partial`` takes; it broadcasts to the space.
     """
 
     row: Reduction
@@ -89,6 +92,20 @@ class Reducing:
     dtype: numpy.dtype[Any]
     shape: tuple[int, ...]
     params: tuple[tuple[str, Any], ...]
+    mask: int | None = None
+
+    @property
+    def reads(self) -> tuple[int, ...]:
+        """Registers that are read."""
+        return (self.register,) if self.mask is None else (self.register, self.mask)
+
+    def partial(self, registers: Sequence[Any], shape: tuple[int, ...]) -> tuple[Any, ...]:
+        """Return the row's state of a block of ``shape``, given the registers over it."""
+        source = registers[self.register]
+        if source.shape != shape:
+            source = numpy.broadcast_to(source, shape)
+        mask = () if self.mask is None else (registers[self.mask],)
+        return self.row.partial(source, self.axes, self.state_dtype, *mask)
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 
+import numpy
+
 from dispatcharr._errors import BackendUnavailableError
 from dispatcharr.backends.base import Backend, Profile, Rates, host_rates
 from dispatcharr.plan.work import Work
@@ -89,7 +91,7 @@ class _Desk:
         self.corrections = Corrections(profile)
         self.rates: dict[tuple[str, bool], Rates] = {}
         self.decisions: dict[tuple[object, ...], Decision] = {}
-        self.floors: dict[str, int] = {}
+        self.floors: dict[tuple[str, str], int] = {}
         keep_at_exit(self.corrections, profile)
 
     def rates_of(self, backend: Backend, built: bool) -> Rates:
@@ -218,41 +220,43 @@ def learn(decision: Decision, work: Work, profile: Profile, measured: float) -> 
 
 # How sure the forecast has to be before an operation is made to wait, and how much waiting may
 # cost where threads cannot win it back. Shares, not sizes: the sizes follow from the prices.
-_GAIN = 0.10
-_LOSS = 0.02
+_GAIN = {"calibrated": 0.10, "defaults": 0.25}
+_LOSS = 0.04
 #: Where the search begins and ends, in elements.
 _SMALLEST, _LARGEST = 1 << 6, 1 << 32
 
 
-def defer_floor(cost_class: str, profile: Profile) -> int:
-    """Return from how many bytes of a float64 operand on it pays to plan a single operation.
+def defer_floor(cost_class: str, dtype: numpy.dtype, profile: Profile) -> int:
+    """Return from how many bytes of an operand on it pays to plan a single operation.
 
     That is where the planned path (recorded, planned, shared out among the threads) is predicted to
-    beat plain NumPy by a tenth; or, where threads cannot do that, where planning costs less than
-    two hundredths of the operation. Both are solved from the prices, once per profile.
+    beat plain NumPy by a tenth, or by a quarter where the prices are shipped ones; or, where
+    threads cannot do that, where planning costs less than four hundredths of the operation. Both
+    are solved from the prices, once per profile.
     """
     floors = _desk(profile).floors
-    found = floors.get(cost_class)
+    found = floors.get((cost_class, dtype.char))
     if found is None:
-        found = floors[cost_class] = _solve_floor(cost_class, profile)
+        found = floors[cost_class, dtype.char] = _solve_floor(cost_class, dtype, profile)
     return found
 
 
-def _solve_floor(cost_class: str, profile: Profile) -> int:
+def _solve_floor(cost_class: str, dtype: numpy.dtype, profile: Profile) -> int:
     numpy_rates = replace(host_rates(profile, "serial"), overhead=0.0, call=0.0)
     thread_rates = host_rates(profile, "threads")
     planning = profile.overhead["record"] + profile.overhead["plan"]
     alone = planning + profile.overhead["run"]
+    gain = _GAIN.get(profile.source, _GAIN["defaults"])
 
     def pays(elements: int) -> bool:
-        work = _single(cost_class, elements)
+        work = _single(cost_class, dtype, elements)
         plain = price(work, "", numpy_rates).seconds
         if alone <= _LOSS * plain:
             return True
         if profile.threads == 1:
             return False
         shared = planning + price(work, "", thread_rates).seconds
-        return shared <= (1.0 - _GAIN) * plain
+        return shared <= (1.0 - gain) * plain
 
     high = _SMALLEST
     while high < _LARGEST and not pays(high):
@@ -264,15 +268,15 @@ def _solve_floor(cost_class: str, profile: Profile) -> int:
             high = middle
         else:
             low = middle
-    return 8 * high
+    return dtype.itemsize * high
 
 
-def _single(cost_class: str, elements: int) -> Work:
-    """Return the work of one operation on float64 into fresh memory."""
-    size = 8 * elements
-    step = (cost_class, "d")
+def _single(cost_class: str, dtype: numpy.dtype, elements: int) -> Work:
+    """Return the work of one operation on ``dtype`` into fresh memory."""
+    size = dtype.itemsize * elements
+    step = (cost_class, dtype.char)
     reduces = cost_class.startswith("reduce_")
-    written = 8 if reduces else size
+    written = dtype.itemsize if reduces else size
     return Work(
         elements=elements,
         bytes_read=size,

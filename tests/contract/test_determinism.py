@@ -68,10 +68,12 @@ def test_reductions(row: Reduction, monkeypatch: pytest.MonkeyPatch) -> None:
     for shape in SHAPES:
         x = ours(tame("d", shape) - 1)
         for axis in (None, *range(len(shape))):
-            if not (row.ordered and axis is not None):
-                name = f"{shape}, axis={axis}"
-                programs[name] = lambda x=x, axis=axis: reduce(x, axis=axis)
-                programs[f"{name}, fused"] = lambda x=x, axis=axis: reduce(x * x + 1, axis=axis)
+            name = f"{shape}, axis={axis}"
+            programs[name] = lambda x=x, axis=axis: reduce(x, axis=axis)
+            programs[f"{name}, fused"] = lambda x=x, axis=axis: reduce(x * x + 1, axis=axis)
+            if row.masked is not None:
+                given = {"axis": axis, "where": x > 0.1, **dict.fromkeys(row.masked.needs, 1)}
+                programs[f"{name}, where"] = lambda x=x, given=given: reduce(x, **given)
     check(programs, monkeypatch)
 
 

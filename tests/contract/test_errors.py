@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -82,20 +83,30 @@ def test_error_states_of_reductions(row: Any) -> None:
     for char in "df":
         values = specials(char)
         values = values[numpy.abs(values) != numpy.finfo(char).max]
-        for state in STATES[:-2]:
+        for state, given in itertools.product(STATES[:-2], keywords(row, values)):
             with numpy.errstate(**state):  # type: ignore[arg-type]
-                wanted = ask(getattr(numpy, row.name), values)
+                wanted = ask(lambda: getattr(numpy, row.name)(values, **given))
                 for backend, way in MODES:
                     with mode(backend, way):
-                        got = ask(getattr(np, row.name), ours(values))
+                        got = ask(lambda: getattr(np, row.name)(ours(values), **given))
                         pending = ask(
-                            lambda x: getattr(np, row.name)(np.where(True, x, x)), ours(values)
+                            lambda x: getattr(np, row.name)(np.where(True, x, x), **given),
+                            ours(values),
                         )
                     for answer in (got, pending):
                         reason = differ(answer, wanted, close=lambda got, wanted: None)
                         if reason:
-                            wrong.append(f"{backend}, {way}, {char}, {state}: {reason}")
+                            wrong.append(f"{backend}, {way}, {char}, {state}, {given}: {reason}")
     report(wrong)
+
+
+def keywords(row: Any, values: numpy.ndarray) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = [{}]
+    if "initial" in row.params:
+        found.append({"initial": values.dtype.type(1e30)})
+    if row.masked is not None:
+        found.append({"where": values > 0.5, **dict.fromkeys(row.masked.needs, 1)})
+    return found
 
 
 @pytest.mark.parametrize(("backend", "way"), MODES)

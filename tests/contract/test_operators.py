@@ -132,6 +132,7 @@ def test_unary(name: str) -> None:
 
 @pytest.mark.parametrize("exponent", [0, 1, 2, 3, -1, -2, 0.5, 2.0, 1.0, -0.5, -1.0, True, 2 + 0j,
                                       numpy.float64(2), numpy.int8(2), numpy.array(2),
+                                      numpy.float32(0.5), numpy.float64(3), numpy.bool(True),
                                       1e400])  # fmt: skip
 def test_powers(exponent: Any) -> None:
     def cases() -> Iterator[tuple[Any, ...]]:
@@ -163,7 +164,7 @@ def test_in_place(name: str) -> None:
         for char in "dfBl?F":
             array = filled(char, (9, 5))
             for other in (2, 300, -1, 0.5, 2.0, 1j, True, numpy.float32(1.5), numpy.int8(3),
-                          [1] * 5,
+                          numpy.float64(2), [1] * 5,
                           filled("d", 5), filled("b", (9, 1)), numpy.ones((2, 9, 5)), None, "a",
                           filled("f", (9, 5)), numpy.zeros(4), filled("l", (5, 9)).T):  # fmt: skip
                 yield array, other

@@ -56,6 +56,7 @@ def test_elementwise(row: Elementwise) -> None:
 def test_reductions(row: Reduction) -> None:
     wrong = []
     reduce = getattr(np, row.name)
+    needs = {} if row.masked is None else dict.fromkeys(row.masked.needs, 1)
     arrays = [
         tame("d", (70, 1000)),
         tame("f", (3, 4, 5)),
@@ -72,6 +73,8 @@ def test_reductions(row: Reduction) -> None:
             for call in (
                 lambda: reduce(mine, axis=axis),
                 lambda: reduce(np.where(True, mine, 0), axis=axis),
+                lambda: reduce(mine, axis=axis, where=mine > 0.5, **needs),
+                lambda: reduce(mine, axis=axis, initial=2),
             ):
                 found = verified(call)
                 if any(kind == "VerificationWarning" for kind, _ in found.warned):

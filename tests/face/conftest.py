@@ -16,7 +16,7 @@ import pytest
 import dispatcharr as np
 from dispatcharr.expr import build
 from dispatcharr.expr.nodes import Node
-from dispatcharr.face import _fastpath, limits
+from dispatcharr.face import limits
 
 
 def is_pending(array: Any) -> bool:
@@ -79,18 +79,12 @@ def always() -> Iterator[None]:
 @pytest.fixture
 def large(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let arrays of 50,000 elements count as large, and no warning filter as somebody waiting."""
-    limits.load()
-    slots = [s for s in range(_fastpath.SLOTS) if _fastpath.get_limit(s) != sys.maxsize]
-    held = {slot: _fastpath.get_limit(slot) for slot in slots}
-    monkeypatch.setattr(limits, "_limits", dict.fromkeys(limits._limits, limits.UNREAD))
-    for slot in slots:
-        _fastpath.set_limit(slot, min(held[slot], limits.UNREAD))
+    limits.forget()
+    monkeypatch.setattr(limits, "limit_of", lambda name, dtype: limits.UNREAD)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         monkeypatch.setattr(build, "_import_filters", warnings.filters)
         yield
-    for slot, limit in held.items():
-        _fastpath.set_limit(slot, limit)
 
 
 @pytest.fixture

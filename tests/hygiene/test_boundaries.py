@@ -37,25 +37,24 @@ SPELLED: dict[str, dict[str, str]] = {
     },
     "face/creation.py": {
         "arange full linspace": "their signatures are written by hand, one by one",
-        "positive": "the row that copies: generators are as dear as a copy",
     },
     "face/fallback.py": {"log": "a level of on_fallback"},
     "face/functions.py": {
         "astype clip where": "their signatures are not those of ufuncs, and so are written by hand",
     },
-    "face/limits.py": {"positive": "the row that copies: setitem is as dear as a copy"},
+    "face/limits.py": {"positive": "the row that copies: others are as dear as a copy"},
     "face/ndarray.py": {
         "astype clip conjugate divmod": "methods whose signatures are not those of a function",
     },
     "face/operators.py": {
         "power": "NumPy computes some powers, such as x**2, by other operations",
-        "positive": "the row that copies",
         "log": "NumPy's mode for floating-point errors that are to be heard",
     },
     "face/reductions.py": {
         "divide": "a kind of floating-point error",
         "mean": "NumPy adds integers up as float64 in mean alone",
         "max min": "the rows that amax and amin stand for",
+        "where": "the keyword of that name, which takes a mask",
     },
     "kernels/blocks.py": {"log": "NumPy's mode for floating-point errors that are to be heard"},
     "route/": {
