@@ -235,7 +235,7 @@ class _Memo:
         self, region: Region, work: Work, chosen: Options, barred: dict[str, str] | None = None
     ) -> None:
         self.asked = chosen.backend
-        self.profile = profiles.current()
+        self.profile = profiles.current(chosen.threads)
         self.candidates = registry.candidates()
         self.decision, self.backend = _route(region, work, chosen, barred)
         self.every = max(int(_DECIDING / max(self.decision.expected, 1e-7)), 1)
@@ -246,7 +246,7 @@ class _Memo:
         return (
             self.due > 1
             and self.asked == chosen.backend
-            and self.profile is profiles.current()
+            and self.profile is profiles.current(chosen.threads)
             and self.candidates is registry.candidates()
         )
 
@@ -281,7 +281,7 @@ def _route(
     if len(barred) >= len(backends):
         barred = failed or {}
     candidates = [(b, barred.get(b.name) or b.supports(region)) for b in backends]
-    decision = router.choose(work, candidates, profiles.current(), forced)
+    decision = router.choose(work, candidates, profiles.current(chosen.threads), forced)
     return decision, next(b for b in backends if b.name == decision.backend)
 
 

@@ -356,6 +356,31 @@ def _arg_combine(better: numpy.ufunc) -> Callable[[State, State], State]:
     return combine
 
 
+def _nan_arg_partial(partial: Callable[..., State], last: float) -> Callable[..., State]:
+    """Return the partial that takes NaN for ``last``, as NumPy's does, and tells where all are."""
+
+    def present(block: Array, axes: tuple[int, ...], dtype: Any) -> State:
+        missing = numpy.isnan(block)
+        values = numpy.where(missing, block.dtype.type(last), block)
+        nothing = numpy.logical_and.reduce(missing, axis=axes, keepdims=True)
+        return (*partial(values, axes, dtype), nothing)
+
+    return present
+
+
+def _nan_arg_combine(combine: Callable[[State, State], State]) -> Callable[[State, State], State]:
+    def both(left: State, right: State) -> State:
+        return (*combine(left[:3], right[:3]), left[3] & right[3])
+
+    return both
+
+
+def _present_place(state: State, count: int, params: dict[str, Any]) -> Array:
+    if state[3].any():
+        raise ValueError("All-NaN slice encountered")
+    return state[0]
+
+
 def _take(row: Reduction, partial: Callable[..., State], **more: Any) -> Reduction:
     """Return ``row`` with what ``where=`` runs."""
     return replace(row, masked=replace(row, partial=partial, **more))
@@ -411,6 +436,10 @@ def _nan_rows() -> tuple[Reduction, ...]:
     _, fmin = _fold(numpy.fmin)
     _, fmax = _fold(numpy.fmax)
     low, high = _order_partial(numpy.fmin), _order_partial(numpy.fmax)
+    last = _nan_arg_partial(_arg_partial(numpy.argmax, numpy.maximum), -numpy.inf)
+    first = _nan_arg_partial(_arg_partial(numpy.argmin, numpy.minimum), numpy.inf)
+    larger = _nan_arg_combine(_arg_combine(numpy.greater))
+    smaller = _nan_arg_combine(_arg_combine(numpy.less))
     row, take, numbers = Reduction, _take, _masked_numbers
     return (
         take(row("nansum", "reduce_sum", False, _nan_sum_partial, add, _joined(numpy.add), "f",
@@ -436,6 +465,10 @@ def _nan_rows() -> tuple[Reduction, ...]:
                  _some_deviation, "f", ("ddof",), rereads=True, without="e",
                  remark=_says_freedom),
              _nan_moments_partial),
+        row("nanargmin", "reduce_arg", False, first, smaller, _present_place, "f", ordered=True,
+            rereads=True),
+        row("nanargmax", "reduce_arg", False, last, larger, _present_place, "f", ordered=True,
+            rereads=True),
     )  # fmt: skip
 
 

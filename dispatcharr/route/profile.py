@@ -111,9 +111,30 @@ def _warn_once(message: str) -> None:
     warnings.warn(message, ProfileWarning, stacklevel=3)
 
 
-def current() -> Profile:
-    """Return the profile in force here; it is read from its file once per process."""
-    return _override.get() or _current or _first()
+def current(threads: int | None = None) -> Profile:
+    """Return the profile in force here; it is read from its file once per process.
+
+    Parameters
+    ----------
+    threads : int, optional
+        Most threads that may be used, where that is fewer than the profile has.
+    """
+    profile = _override.get() or _current or _first()
+    if threads is None or threads >= profile.threads:
+        return profile
+    for whole, fewer in _fewer:
+        if whole is profile and fewer.threads == threads:
+            return fewer
+    fewer = with_threads(profile, threads)
+    _fewer.insert(0, (profile, fewer))
+    del _fewer[_FEWER:]
+    return fewer
+
+
+#: Profiles, and what became of them for fewer threads: the same one each time, so that what is
+#: remembered with it holds.
+_fewer: list[tuple[Profile, Profile]] = []
+_FEWER = 8
 
 
 def _first() -> Profile:

@@ -60,6 +60,23 @@ def test_blocks_nest() -> None:
     assert options().backend == "auto"
 
 
+def test_fewer_threads_are_priced_as_such() -> None:
+    array = np.evaluate(np.arange(3_000_000.0) * 1)
+
+    def prices() -> dict[str, float]:
+        with np.record_dispatch() as record:
+            np.evaluate(np.sin(array) + 1)
+        return {found.backend: found.seconds for found in record.records[0].decision.estimates}
+
+    everyone = prices()
+    if len(everyone) < 2:
+        pytest.skip("one thread here")
+    with np.dispatch_options(threads=1):
+        alone = prices()
+    assert alone["threads"] >= 0.99 * alone["serial"] > everyone["threads"]
+    assert prices() == everyone
+
+
 def test_a_block_ends_with_an_error() -> None:
     with pytest.raises(KeyError), np.use_backend("serial"):
         raise KeyError

@@ -361,6 +361,8 @@ def test_arg_reductions_along_one_axis(
 ) -> None:
     random = numpy.random.default_rng(5)
     for char in "dfliB?":
+        if numpy.dtype(char).kind not in row.kinds:
+            continue
         # Few values, so that most lanes have several extremes.
         values = random.integers(0, 6, shape).astype(char)
         views: list[Callable[[Any], Any]] = [

@@ -308,3 +308,14 @@ def test_loading_imports_nothing_heavy():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.strip() == ""
+
+
+def test_fewer_threads_have_a_profile_of_their_own(stage):
+    whole = stage.laptop
+    with profiles.use(whole):
+        assert profiles.current(4) is profiles.current(9) is profiles.current() is whole
+        two = profiles.current(2)
+        assert two.threads == 2
+        assert profiles.current(2) is two
+        assert profiles.current(1).bandwidth["threads"] == whole.bandwidth["serial"]
+        assert two.bandwidth["threads"]["L1"] < whole.bandwidth["threads"]["L1"]
