@@ -34,7 +34,7 @@ _KEYWORDS = {"axis", "dtype", "keepdims", "out"}
 #: A row of each cost class: rows that cost as much break even at the same size.
 _OF_COST = {row.cost: row.name for row in REDUCTIONS}
 _EMPTY: dict[str, Any] = {}
-_stand_ins: dict[tuple[Any, ...], tuple[numpy.dtype[Any], tuple[int, ...]]] = {}
+_stand_ins: dict[tuple[Any, ...], tuple[numpy.dtype[Any], tuple[int, ...], bool]] = {}
 
 
 def reduce(
@@ -120,7 +120,7 @@ def _plan_and_run(
     temporary: bool,
     asked: dict[str, Any],
 ) -> Any:
-    dtype, axes = _checked(row, function, value, asked)
+    dtype, axes, plain = _checked(row, function, value, asked)
     params = _params(row, value, axes, asked)
     errors = _error_modes(value.dtype, dtype)
     keep = not temporary
@@ -153,7 +153,7 @@ def _plan_and_run(
         numpy.copyto(target, result)
         return out
     if result.ndim == 0:
-        return result[()]
+        return int(result) if plain else result[()]
     made = _fastpath.wrap(result)
     made._origin = record
     return made
@@ -273,8 +273,12 @@ def _result(
 
 def _checked(
     row: Reduction, function: Callable[..., Any], value: Any, asked: dict[str, Any]
-) -> tuple[numpy.dtype[Any], tuple[int, ...]]:
-    """Have NumPy check the arguments on a stand-in; return the result's dtype and the axes."""
+) -> tuple[numpy.dtype[Any], tuple[int, ...], bool]:
+    """Have NumPy check the arguments on a stand-in.
+
+    Return the result's dtype, the axes, and whether the result is an int of Python's, as the count
+    of everything was before NumPy 2.3.
+    """
     axis = asked.get("axis")
     ndim = len(value.shape)
     # What is equal may differ for NumPy: 1 and 1.0 as axes, dtypes of two names for one size.
@@ -303,7 +307,7 @@ def _checked(
         )
         if len(_stand_ins) > 4096:
             _stand_ins.clear()
-        found = _stand_ins[key] = numpy.asarray(answer).dtype, axes
+        found = _stand_ins[key] = numpy.asarray(answer).dtype, axes, type(answer) is int
     if not is_planned(found[0]) or not found[1]:
         raise Declined("its result is not planned")
     return found
