@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,11 @@ for _name in ("DISPATCHARR_BACKEND", "DISPATCHARR_NUM_THREADS", "DISPATCHARR_ON_
     os.environ.pop(_name, None)
 _CACHE = tempfile.mkdtemp(prefix="dispatcharr-tests-")
 os.environ["DISPATCHARR_CACHE_DIR"] = _CACHE
+
+# Shells let background jobs ignore the interrupt, and a process hands that on to those it starts,
+# which some tests interrupt. What is handled here is not handed on.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Timings of single examples say nothing on shared machines; what a failure found is printed. The
 # gate tries the same examples every time; HYPOTHESIS_PROFILE=search looks for new ones.

@@ -41,6 +41,7 @@ typedef struct {
     PyObject *slow;     /* called with the arguments as they came, for everything else */
     PyObject *finish;   /* called with results that are neither small arrays nor scalars */
     int slot;           /* whose limits hold for calls that only read, -1 where there are none */
+    int masked;         /* the same for calls with `where` */
     int reads;          /* that many arguments by position are only read */
     PyObject *dict;
     PyObject *weakrefs;
@@ -504,9 +505,9 @@ static PyTypeObject CellType = {
 /* ---- callables with ufunc manners ------------------------------------------------------------ */
 
 static inline int
-is_out(PyObject *kwnames, Py_ssize_t i)
+is_keyword(PyObject *kwnames, Py_ssize_t i, const char *name)
 {
-    return PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, i), "out") == 0;
+    return PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, i), name) == 0;
 }
 
 /* The results of a ufunc with several, wrapped; steals a reference. */
@@ -530,14 +531,11 @@ wrap_each(PyObject *results)
     return made;
 }
 
-/* Whether the only keyword is `out`, and it is a concrete array of ours that nothing waits to read. */
+/* Whether `out` is a concrete array of ours that nothing waits to read. */
 static int
-writes_to_own(PyObject *kwnames, PyObject *out)
+is_own(PyObject *out)
 {
-    if (PyTuple_GET_SIZE(kwnames) != 1 || !is_out(kwnames, 0) || !IS_CELL(out)) {
-        return 0;
-    }
-    PyObject *x = plain(out);
+    PyObject *x = IS_CELL(out) ? plain(out) : NULL;
     return x != NULL && !may_be_read(x);
 }
 
@@ -546,22 +544,25 @@ function_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObje
 {
     Function *f = (Function *)self;
     Py_ssize_t nargs = PyVectorcall_NARGS(nargsf);
-    int into = kwnames != NULL && nargs == f->nin && f->nout == 1 && writes_to_own(kwnames, args[nargs]);
-    if ((kwnames == NULL || into) && nargs == f->nin && nargs <= 2 && !closed) {
+    Py_ssize_t named = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
+    /* One argument more, by position or as `out`, is where the result goes. */
+    int into = f->nout == 1 && nargs + named == f->nin + 1;
+    if (!closed && f->nin <= 2 && nargs >= f->nin && (into || nargs + named == f->nin) &&
+        (!into || ((named == 0 || is_keyword(kwnames, 0, "out")) && is_own(args[f->nin])))) {
         PyObject *x[3];
         x[0] = plain(args[0]);
-        x[1] = nargs == 2 ? plain(args[1]) : x[0];
+        x[1] = f->nin == 2 ? plain(args[1]) : x[0];
         if (x[0] != NULL && x[1] != NULL &&
             result_bytes(x[0], x[1]) < limit_of(f->slot, larger(x[0], x[1]))) {
             served++;
             if (!into) {
                 return wrap_each(PyObject_Vectorcall(f->ufunc, x, nargs, NULL));
             }
-            x[nargs] = plain(args[nargs]);
+            x[f->nin] = plain(args[f->nin]);
             PyObject *result = PyObject_Vectorcall(f->ufunc, x, nargs, kwnames);
-            if (result == x[nargs]) {
+            if (result == x[f->nin]) {
                 Py_DECREF(result);
-                return Py_NewRef(args[nargs]);
+                return Py_NewRef(args[f->nin]);
             }
             return wrap(result);
         }
@@ -710,13 +711,12 @@ forward_result(Forward *f, PyObject *result, int fresh, PyObject *const *args,
     Py_ssize_t total = nargs + (kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames));
     if (PyArray_CheckExact(result)) {
         for (Py_ssize_t i = 0; i < total; i++) {
-            if (plain_args[i] == result && (IS_CELL(args[i]) || (i >= nargs && is_out(kwnames, i - nargs)))) {
+            if (plain_args[i] == result && (IS_CELL(args[i]) || (i >= nargs && is_keyword(kwnames, i - nargs, "out")))) {
                 Py_DECREF(result);
                 return Py_NewRef(args[i]);
             }
         }
-        if ((fresh && PyArray_BASE((PyArrayObject *)result) == NULL) ||
-            own_bytes(result) <= limits[S_FORWARD][0]) {
+        if (fresh || own_bytes(result) <= limits[S_FORWARD][0]) {
             return wrap(result);
         }
     }
@@ -729,8 +729,8 @@ forward_result(Forward *f, PyObject *result, int fresh, PyObject *const *args,
     return finished;
 }
 
-/* Whether a call only reads its arrays, is made of results that are new memory, and is too small to
- * be planned: then nothing that waits has to be asked. Arrays of several sizes are left alone. */
+/* Whether a call only reads its arrays, and is too small to be planned: then nothing that waits has
+ * to be asked. Arrays of several sizes are left alone. */
 static int
 is_pure_and_small(Forward *f, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
@@ -738,26 +738,25 @@ is_pure_and_small(Forward *f, PyObject *const *args, Py_ssize_t nargs, PyObject 
         return 0;
     }
     Py_ssize_t total = nargs + (kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames));
-    PyObject *first = NULL;
+    PyObject *most = NULL;
+    int slot = f->slot;
     for (Py_ssize_t i = 0; i < total; i++) {
         PyObject *x = IS_CELL(args[i]) ? plain(args[i]) : args[i];
-        if (x == NULL || (i >= nargs && is_out(kwnames, i - nargs))) {
+        if (x == NULL || (i >= nargs && is_keyword(kwnames, i - nargs, "out"))) {
             return 0;
+        }
+        if (i >= nargs && is_keyword(kwnames, i - nargs, "where")) {
+            slot = f->masked;
         }
         if (!PyArray_CheckExact(x)) {
             continue;
         }
-        if (own_bytes(x) >= limit_of(f->slot, x)) {
+        if (most != NULL && PyArray_SIZE((PyArrayObject *)x) != PyArray_SIZE((PyArrayObject *)most)) {
             return 0;
         }
-        if (first == NULL) {
-            first = x;
-        }
-        else if (PyArray_SIZE((PyArrayObject *)x) != PyArray_SIZE((PyArrayObject *)first)) {
-            return 0;
-        }
+        most = most == NULL ? x : larger(most, x);
     }
-    return first != NULL;
+    return most != NULL && slot >= 0 && own_bytes(most) < limit_of(slot, most);
 }
 
 static PyObject *
@@ -821,19 +820,20 @@ static int
 forward_init(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     Forward *f = (Forward *)self;
-    static char *names[] = {"function", "slow", "finish", "slot", "reads", NULL};
+    static char *names[] = {"function", "slow", "finish", "slot", "reads", "masked", NULL};
     PyObject *function, *slow, *finish;
-    int slot = -1, reads = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|ii", names, &function, &slow, &finish, &slot,
-                                     &reads)) {
+    int slot = -1, reads = 0, masked = -1;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|iii", names, &function, &slow, &finish, &slot,
+                                     &reads, &masked)) {
         return -1;
     }
-    if (slot >= SLOTS) {
+    if (slot >= SLOTS || masked >= SLOTS) {
         PyErr_SetString(PyExc_ValueError, "Forward: slot out of range");
         return -1;
     }
     f->slot = slot;
     f->reads = reads;
+    f->masked = masked;
     Py_XSETREF(f->function, Py_NewRef(function));
     Py_XSETREF(f->slow, Py_NewRef(slow));
     Py_XSETREF(f->finish, Py_NewRef(finish));

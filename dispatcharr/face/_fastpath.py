@@ -232,8 +232,9 @@ class _PyForward:
     _slow: Any
 
     def __init__(
-        self, function: Any, slow: Any, finish: Any, slot: int = -1, reads: int = 0
-    ) -> None:
+        self, function: Any, slow: Any, finish: Any, slot: int = -1, reads: int = 0,
+        masked: int = -1,
+    ) -> None:  # fmt: skip
         self._function = function
         self._slow = slow
 

@@ -266,6 +266,7 @@ def forward(
     slow: Callable[..., Any],
     home: str = "dispatcharr",
     reads: int = 0,
+    masked: str | None = None,
 ) -> Callable[..., Any]:
     """Return a callable that is ``function`` on small arrays and ``slow`` on the rest.
 
@@ -280,11 +281,14 @@ def forward(
     home : str
         Module, or class of the package, that it is an attribute of; pickles name it.
     reads : int
-        Arguments by position that a function of the op table only reads, its results being new
-        memory: then arrays are small up to the row's own limit.
+        Arguments by position that the function only reads: then arrays are small up to the limit of
+        the row called ``name``, or always where there is no such row.
+    masked : str, optional
+        The row whose limit holds for calls with ``where``.
     """
     slot = slot_of(name) if reads else -1
-    made: Callable[..., Any] = _fastpath.Forward(function, slow, finish, slot, reads)
+    where = -1 if masked is None else slot_of(masked)
+    made: Callable[..., Any] = _fastpath.Forward(function, slow, finish, slot, reads, where)
     made.__name__ = name
     made.__doc__ = getattr(function, "__doc__", None)
     is_method = home == "ndarray"

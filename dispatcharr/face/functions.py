@@ -15,10 +15,10 @@ from dispatcharr.expr.nodes import Node
 from dispatcharr.face import _fastpath, fallback, limits
 from dispatcharr.face.array import concrete, is_array, operand
 from dispatcharr.face.road import engine
-from dispatcharr.face.waiting import apply, is_large
+from dispatcharr.face.waiting import apply, is_large, plans_everything
 from dispatcharr.ops.kinds import is_planned
 from dispatcharr.ops.row import Elementwise
-from dispatcharr.ops.table import BY_NAME, ELEMENTWISE
+from dispatcharr.ops.table import BY_NAME, ELEMENTWISE, is_patchy
 
 __all__ = ["FUNCTIONS", "UFunc", "clip", "where", "write_into"]
 
@@ -198,8 +198,24 @@ def where(condition: Any, /, *args: Any) -> Any:
     if isinstance(condition, (int, float, complex)):
         condition = bool(condition)
     if len(args) == 2 and all(_understood(a) for a in (condition, *args)):
+        if _is_foreseen(operand(condition), *[operand(a) for a in args]):
+            reason = "its condition is easy to foresee, and nothing is there to fuse it with"
+            return fallback.call("where", numpy.where, (condition, *args), {}, reason)
         return apply(BY_NAME["where"], (condition, *args), numpy.where)
     return fallback.call("where", numpy.where, (condition, *args), {})
+
+
+def _is_foreseen(condition: Any, *choices: Any) -> bool:
+    """Return whether NumPy's own loop, which writes once, is the fastest."""
+    if type(condition) is not numpy.ndarray or any(type(c) is Node for c in choices):
+        return False
+    itemsize = max([c.itemsize for c in choices if type(c) is numpy.ndarray], default=0)
+    return (
+        condition.dtype == bool
+        and condition.nbytes >= limits.UNREAD
+        and not plans_everything(options())
+        and not is_patchy(condition, itemsize)
+    )
 
 
 def clip(a: Any, *args: Any, **kwargs: Any) -> Any:

@@ -33,8 +33,8 @@ _limits: dict[tuple[str, str], int] = {}
 
 
 def slot_of(name: str) -> int:
-    """Return the fast-path slot of the function that belongs to the row called ``name``."""
-    return _slots[name]
+    """Return the fast-path slot of the function called ``name``; without a row it has no limit."""
+    return _slots.get(name, _fastpath.SLOTS - 1)
 
 
 def _operator_slots() -> dict[str, list[int]]:

@@ -282,7 +282,8 @@ def _method(name: str) -> Callable[..., Any]:
         result = numpys(host)
         return self if result is host else _fastpath.wrap(result)
 
-    return fallback.forward(name, numpys, method, "ndarray")
+    # They read their arguments, and a view is one like those of indexing.
+    return fallback.forward(name, numpys, method, "ndarray", 8 if name in _ALONE else 0)
 
 
 def _complete() -> None:

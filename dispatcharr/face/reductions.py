@@ -24,7 +24,7 @@ from dispatcharr.face.road import engine, fuse
 from dispatcharr.face.temporary import is_temporary_argument, is_temporary_self
 from dispatcharr.face.waiting import plans_everything
 from dispatcharr.ops.kinds import INEXACT, is_planned
-from dispatcharr.ops.reductions import CHOSEN, REDUCTIONS
+from dispatcharr.ops.reductions import CHOSEN, REDUCTIONS, is_patchy
 from dispatcharr.ops.row import Reduction
 
 __all__ = ["FUNCTIONS", "method", "reduce"]
@@ -89,10 +89,18 @@ def reduce(
 
 
 def _stays_direct(row: Reduction, host: numpy.ndarray, kwargs: dict[str, Any]) -> bool:
-    name = row.name
-    if "where" in kwargs and row.masked is not None:
-        name = _OF_COST[row.masked.cost]
-    return host.nbytes < limits.limit_of(name, host.dtype)
+    if "where" not in kwargs or row.masked is None:
+        return host.nbytes < limits.limit_of(row.name, host.dtype)
+    if host.nbytes < limits.limit_of(_masked_as(row), host.dtype):
+        return True
+    # Along the runs of a mask NumPy's own loops are as fast as ours.
+    mask = operand(kwargs["where"])
+    return type(mask) is numpy.ndarray and not is_patchy(mask, host.shape)
+
+
+def _masked_as(row: Reduction) -> str:
+    """Return the name of a row that breaks even where ``row`` with a mask does."""
+    return row.name if row.masked is None else _OF_COST[row.masked.cost]
 
 
 def _planned_arguments(
@@ -125,10 +133,8 @@ def _plan_and_run(
     errors = _error_modes(value.dtype, dtype)
     keep = not temporary
     masked = "where" in asked
-    if masked and row.masked is not None:
-        row = row.masked
-        if not asked.keys() >= set(row.needs):
-            raise Declined("NumPy demands more arguments with where")
+    if masked:
+        row = _masked_row(row, dtype, asked)
         value, keep = _chosen(value, asked["where"], temporary), False
     elif type(value) is numpy.ndarray and not value.flags.aligned:
         raise Declined("an operand is misaligned in memory")
@@ -159,6 +165,15 @@ def _plan_and_run(
     return made
 
 
+def _masked_row(row: Reduction, dtype: numpy.dtype[Any], asked: dict[str, Any]) -> Reduction:
+    """Return what ``where=`` runs."""
+    if row.masked is None or not asked.keys() >= set(row.masked.needs):
+        raise Declined("NumPy demands more arguments with where")
+    if row.masked.unsure and dtype.kind not in "fc":
+        raise Declined("a result that cannot be NaN does not say what NumPy would warn of")
+    return row.masked
+
+
 def _params(
     row: Reduction, value: Any, axes: tuple[int, ...], asked: dict[str, Any]
 ) -> tuple[tuple[str, Any], ...]:
@@ -187,6 +202,9 @@ def _initial(row: Reduction, source: numpy.dtype[Any], asked: dict[str, Any]) ->
             found = row.ufunc.reduce(nothing, dtype=asked.get("dtype"), initial=given)
     except (ArithmeticError, TypeError, ValueError):
         raise Declined("NumPy may refuse its initial") from None
+    if row.ufunc is numpy.multiply and found.dtype.kind in "fc":
+        if found == 0 or not numpy.isfinite(found):
+            raise Declined("an initial that swallows what it is multiplied with is NumPy's")
     if found == 0 and found.dtype.kind in "fc":
         # Sums of blocks lose the sign of zero, which NumPy's sum keeps if it starts with it.
         if numpy.signbit([found.real, found.imag]).any():
@@ -339,7 +357,7 @@ def _function(row: Reduction) -> Callable[..., Any]:
             return reduce(row, numpys, _fastpath.wrap(a), False, args, kwargs)
         return fallback.call(row.name, numpys, (a, *args), kwargs)
 
-    return fallback.forward(row.name, numpys, function, reads=2)
+    return fallback.forward(row.name, numpys, function, reads=2, masked=_masked_as(row))
 
 
 def method(row: Reduction) -> Callable[..., Any]:
@@ -352,7 +370,7 @@ def method(row: Reduction) -> Callable[..., Any]:
             return fallback.call(row.name, numpys, (self, *args), kwargs)
         return reduce(row, numpys, self, is_temporary_self(count), args, kwargs)
 
-    return fallback.forward(row.name, numpys, run, "ndarray", reads=2)
+    return fallback.forward(row.name, numpys, run, "ndarray", reads=2, masked=_masked_as(row))
 
 
 FUNCTIONS: dict[str, Any] = {row.name: _function(row) for row in REDUCTIONS}

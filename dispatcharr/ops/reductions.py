@@ -19,9 +19,9 @@ from typing import Any
 import numpy
 
 from dispatcharr.ops.row import Elementwise, Reduction
-from dispatcharr.ops.table import BY_NAME
+from dispatcharr.ops.table import BY_NAME, changes
 
-__all__ = ["CHOSEN", "REDUCTIONS", "REDUCTION_BY_NAME"]
+__all__ = ["CHOSEN", "REDUCTIONS", "REDUCTION_BY_NAME", "is_patchy"]
 
 Array = numpy.ndarray
 State = tuple[Array, ...]
@@ -53,8 +53,6 @@ _BY_MASK = "reduce_prod"
 #: Changes between chosen and not, per element, from which on NumPy's loops over the runs of a mask
 #: take longer than one over all elements in which those that are not chosen change nothing.
 _FLICKER = 1 / 16
-#: How many places are looked at along each axis, and how many elements in a row there.
-_WINDOWS, _WINDOW = 4, 1024
 
 
 def _masked(ufunc: numpy.ufunc, neutral: Callable[[Any], Any]) -> Callable[..., State]:
@@ -65,7 +63,7 @@ def _masked(ufunc: numpy.ufunc, neutral: Callable[[Any], Any]) -> Callable[..., 
 
     def partial(block: Array, axes: tuple[int, ...], dtype: Any, mask: Array) -> State:
         start = neutral(block.dtype)
-        if _flickers(mask, block.shape):
+        if is_patchy(mask, block.shape):
             chosen = numpy.empty(block.shape, block.dtype)
             _where((mask, block, numpy.array(start, block.dtype)), chosen)
             return (ufunc.reduce(chosen, axis=axes, dtype=dtype, keepdims=True),)
@@ -76,16 +74,9 @@ def _masked(ufunc: numpy.ufunc, neutral: Callable[[Any], Any]) -> Callable[..., 
     return partial
 
 
-def _flickers(mask: Array, shape: tuple[int, ...]) -> bool:
+def is_patchy(mask: Array, shape: tuple[int, ...]) -> bool:
     """Return whether the runs of ``mask`` along the last axis are short, from a sample of it."""
-    if mask.shape != shape or mask.size < _WINDOW:
-        return False
-    if mask.ndim == 1:
-        mask = mask[: len(mask) // _WINDOWS * _WINDOWS].reshape(_WINDOWS, -1)
-    index = [slice(None, None, max(extent // _WINDOWS, 1)) for extent in mask.shape[:-1]]
-    part = mask[(*index, slice(_WINDOW))]
-    changes = int(numpy.count_nonzero(part[..., 1:] != part[..., :-1]))
-    return changes > _FLICKER * part.size
+    return mask.shape == shape and mask.dtype == bool and changes(mask) > _FLICKER
 
 
 def _zero(dtype: numpy.dtype[Any]) -> Any:
@@ -200,15 +191,13 @@ def _moments_combine(left: State, right: State) -> State:
     total = n + m
     with numpy.errstate(divide="ignore", invalid="ignore"):
         share = numpy.where(total == 0, 0.0, m / total)
-    delta = other - mean
+        # Means that overflowed alike are no distance apart: their spreads have overflowed too.
+        apart = numpy.where(other == mean, 0, other - mean)
+        joined = mean + apart * share
     # The mean of nothing says nothing, and its distance may be too large to square.
     weight = n * share
-    apart = numpy.where(weight == 0, 0, delta)
-    return (
-        total,
-        mean + delta * share,
-        spread + more + numpy.square(apart) * weight,
-    )
+    gap = numpy.where(weight == 0, 0, apart)
+    return total, joined, spread + more + numpy.square(gap) * weight
 
 
 def _variance(state: State, count: int, params: dict[str, Any]) -> Array:

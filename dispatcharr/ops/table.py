@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy
@@ -27,9 +27,29 @@ def _row(name: str, cost: str, nin: int, operator: str | None = None, **more: An
 
 #: Unsigned integers by their size in bytes.
 _WORDS = {1: numpy.uint8, 2: numpy.uint16, 4: numpy.uint32, 8: numpy.uint64}
-
+#: Changes of a condition per element, and byte of an element, from which on branches take longer
+#: than passes without any: what is hard to foresee costs by the element, passes by the byte.
+_PATCHY = 1 / 32
 #: Elements whose passes stay in the cache.
 _STRIP = 1 << 15
+#: How many places are looked at along each axis, and how many elements in a row there.
+_WINDOWS, _WINDOW = 4, 1024
+
+
+def changes(mask: numpy.ndarray) -> float:
+    """Return how often a mask changes along its last axis, per element, from a sample."""
+    if mask.ndim == 0 or mask.size < 2:
+        return 0.0
+    if mask.ndim == 1 and len(mask) >= _WINDOWS * _WINDOW:
+        mask = mask[: len(mask) // _WINDOWS * _WINDOWS].reshape(_WINDOWS, -1)
+    index = [slice(None, None, max(extent // _WINDOWS, 1)) for extent in mask.shape[:-1]]
+    part = mask[(*index, slice(_WINDOW))]
+    return int(numpy.count_nonzero(part[..., 1:] != part[..., :-1])) / max(part.size, 1)
+
+
+def is_patchy(condition: numpy.ndarray, itemsize: int) -> bool:
+    """Return whether ``where`` on elements of this size is faster without branches."""
+    return changes(condition) > _PATCHY * itemsize
 
 
 def _where_dtype(_: Any, x: Any, y: Any) -> numpy.dtype[Any]:
@@ -40,23 +60,38 @@ def _where_fill(operands: tuple[Any, ...], out: numpy.ndarray) -> None:
     condition, x, y = operands
     if condition.dtype != bool:
         condition = condition != 0
-    word = _WORDS.get(out.itemsize)
-    if (
-        word is None
-        or not x.dtype == y.dtype == out.dtype
-        or numpy.may_share_memory(out, condition)
-    ):
-        chosen = numpy.where(condition, x, y)
-        numpy.copyto(out, chosen, casting="unsafe")
+    choose = _way(condition, x, y, out)
+    if out.ndim != 1:
+        choose(condition, x, y, out)
         return
-    if out.ndim == 1 and len(out) > _STRIP:
-        for start in range(0, len(out), _STRIP):
-            part = slice(start, start + _STRIP)
-            cut = [o[part] if o.ndim and len(o) > 1 else o for o in (condition, x, y)]
-            _where_fill(tuple(cut), out[part])
-        return
-    # No branches and no temporary: y ^ ((x ^ y) * condition) on the bits, several times faster than
-    # NumPy's loop where conditions are hard to foresee. The output may be x or y.
+    for start in range(0, len(out), _STRIP):
+        part = slice(start, start + _STRIP)
+        c, a, b = [o[part] if o.ndim and len(o) > 1 else o for o in (condition, x, y)]
+        choose(c, a, b, out[part])
+
+
+def _way(condition: Any, x: Any, y: Any, out: numpy.ndarray) -> Callable[..., None]:
+    """Return how to write ``out``, which may be one of the operands."""
+    if numpy.may_share_memory(out, condition):
+        return _choose_first
+    same = x.dtype == y.dtype == out.dtype
+    if same and out.itemsize in _WORDS and is_patchy(condition, out.itemsize):
+        return _choose_bits
+    return _choose_first if numpy.may_share_memory(out, x) else _choose_runs
+
+
+def _choose_first(condition: Any, x: Any, y: Any, out: numpy.ndarray) -> None:
+    numpy.copyto(out, numpy.where(condition, x, y), casting="unsafe")
+
+
+def _choose_runs(condition: Any, x: Any, y: Any, out: numpy.ndarray) -> None:
+    numpy.copyto(out, y, casting="unsafe")
+    numpy.copyto(out, x, where=condition, casting="unsafe")
+
+
+def _choose_bits(condition: Any, x: Any, y: Any, out: numpy.ndarray) -> None:
+    """Write ``y ^ ((x ^ y) * condition)``, on the bits: no branches and no temporary."""
+    word = _WORDS[out.itemsize]
     bits, ours, other = out.view(word), x.view(word), y.view(word)
     if numpy.may_share_memory(out, y):
         condition, ours, other = numpy.logical_not(condition), other, ours

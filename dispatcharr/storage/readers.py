@@ -95,12 +95,13 @@ def _unlink(reader: Reader, kept: tuple[int, ...] = ()) -> None:
 
 
 def _tell() -> None:
+    """Tell how much there is that a write must ask for; the lock is held."""
     for observer in _observers:
-        observer(len(_readers))
+        observer(len(_readers) + len(_running))
 
 
 def observe(observer: Callable[[int], None]) -> None:
-    """Have ``observer`` told the number of roots that pending work reads, when it changes."""
+    """Have ``observer`` told how many roots and kernels a write must ask for, when it changes."""
     _observers.append(observer)
 
 
@@ -112,12 +113,12 @@ def _sweep() -> None:
 
 
 def any_pending() -> bool:
-    """Return whether any pending array reads any root."""
-    if not _readers:
+    """Return whether any pending array, or any kernel that runs, reads any root."""
+    if not _readers and not _running:
         return False
     with _lock:
         _sweep()
-        return bool(_readers)
+        return bool(_readers) or bool(_running)
 
 
 def readers_of(root: int) -> list[Any]:
@@ -167,10 +168,14 @@ class reading:
         self.key = next(_tickets)
 
     def __enter__(self) -> None:
-        _running[self.key] = weakref.ref(self)
+        with _lock:
+            _running[self.key] = weakref.ref(self)
+            _tell()
 
     def __exit__(self, *exc: object) -> None:
-        _running.pop(self.key, None)
+        with _lock:
+            _running.pop(self.key, None)
+            _tell()
         if _waiting:
             with _running_changed:
                 _running_changed.notify_all()
@@ -202,7 +207,9 @@ def _reading_now(root: int) -> set[int]:
     for key, reference in list(_running.items()):
         one = reference()
         if one is None:
-            _running.pop(key, None)
+            with _lock:
+                _running.pop(key, None)
+                _tell()
         elif root in one.roots and one.thread != here:
             found.add(key)
     return found

@@ -21,8 +21,7 @@ WITH_INITIAL = [row for row in REDUCTIONS if "initial" in row.params]
 WITH_WHERE = [row for row in REDUCTIONS if row.masked is not None]
 WITH_OUT = [row for row in REDUCTIONS if row.name != "count_nonzero"]
 ARG = [row for row in REDUCTIONS if row.ordered]
-INITIALS = (2, 2.75, -1, 300, 1 << 70, 1j, numpy.complex64(2), -0.0, None, "2", numpy.int8(3), [1],
-            numpy.nan)  # fmt: skip
+INITIALS = (2, 2.75, -1, 300, 1 << 70, 1j, numpy.complex64(2), -0.0, None, "2", numpy.int8(3), [1])
 SHAPE = (30, 40)
 
 
@@ -163,7 +162,8 @@ def test_initial_joins_once(row: Reduction, initial: Any, kernels: list[Any]) ->
     for axis in (None, 0, 1):
         wanted = getattr(numpy, row.name)(values * 1, axis=axis, initial=initial)
         near(getattr(np, row.name)(np.array(values) * 1, axis=axis, initial=initial), wanted)
-    assert names(kernels) == ["KernelRecord"] * 3
+    left = row.ufunc is numpy.multiply and not numpy.isfinite(initial)
+    assert names(kernels) == ["KernelRecord", *["FallbackRecord"] * left] * 3
 
 
 @pytest.mark.parametrize("char", "?bBhilqQefFdD")

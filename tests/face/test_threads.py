@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -105,6 +106,43 @@ def test_a_write_waits_for_the_kernel_that_reads(
     assert written.is_set()
     assert (waiting == 2).all()
     assert (base == 7).all()
+
+
+def test_a_write_waits_for_a_kernel_that_another_thread_began_too(
+    always: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dispatcharr.backends import serial
+
+    began, released = threading.Semaphore(0), threading.Semaphore(0)
+    real = type(serial.BACKEND).run
+
+    def slow(self: Any, *args: Any) -> Any:
+        if threading.current_thread() is not threading.main_thread():
+            began.release()
+            assert released.acquire(timeout=20)
+        return real(self, *args)
+
+    monkeypatch.setattr(type(serial.BACKEND), "run", slow)
+    base = np.array(numpy.ones(3000))
+    waiting = base * 2
+    sums: list[float] = []
+
+    def read() -> None:
+        with np.use_backend("serial"):
+            sums.append(float(waiting.sum()))
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+        assert began.acquire(timeout=20)
+    released.release()  # one is done, and has stored what waited: nothing is pending any more
+    while not sums:
+        time.sleep(0.001)
+    threading.Timer(0.1, released.release).start()
+    base[:] = 0
+    for reader in readers:
+        reader.join(20)
+    assert sums == [6000.0, 6000.0]
 
 
 def test_threads_with_arrays_of_their_own() -> None:

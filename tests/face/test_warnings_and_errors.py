@@ -266,3 +266,26 @@ def test_complex_warning_names_the_users_line(zeros: Any) -> None:
     assert [w[0] for w in found] == [numpy.exceptions.ComplexWarning]
     found = caught(lambda: zeros.__setitem__(slice(None), zeros * 1j))
     assert [w[0] for w in found] == [numpy.exceptions.ComplexWarning]
+
+
+LARGE: dict[str, Callable[[Any, Any], Any]] = {
+    "var of what overflows": lambda m, a: m.var(a * 1e308),
+    "nanstd of what overflows": lambda m, a: m.nanstd(a * 1e308),
+    "var of rows that overflow": lambda m, a: m.var((a * 1e308).reshape(2, -1), axis=1),
+    "var with an infinity": lambda m, a: m.var(a / m.where(m.arange(len(a)) == 7, 0, 1)),
+    "mean of nothing, as integers": lambda m, a: m.mean(
+        a.astype("i4"), where=m.zeros(1, bool), dtype="i8"
+    ),
+    "mean of nothing": lambda m, a: m.mean(a, where=m.zeros(1, bool)),
+    "product that starts with nothing": lambda m, a: m.prod(a * 1e300, initial=0),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_reductions_that_go_wrong_do_so_as_numpys_do(name: str) -> None:
+    kept: list[Any] = []
+    wanted = caught(lambda: kept.append(LARGE[name](numpy, numpy.ones(400_000))))
+    with np.dispatch_options(defer="always"):
+        got = caught(lambda: kept.append(LARGE[name](np, np.ones(400_000))))
+    numpy.testing.assert_array_equal(kept[1], kept[0], strict=True)
+    assert {w[:2] for w in got} == {w[:2] for w in wanted}
