@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from dataclasses import replace
 
 from dispatcharr._config import variable
-from dispatcharr._errors import ProfileWarning
+from dispatcharr._errors import ProfileWarning, user_level
 from dispatcharr.backends.base import Profile
 from dispatcharr.kernels.cpus import thread_count
 from dispatcharr.route.defaults import shipped
@@ -83,7 +83,7 @@ def load(path: str | None = None, *, warn_missing: bool = False) -> Profile:
     path = profile_path() if path is None else path
     try:
         return read(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         reason = "there is no such file"
         if not warn_missing:
             return default_profile()
@@ -108,7 +108,7 @@ def _warn_once(message: str) -> None:
         if _warned:
             return
         _warned = True
-    warnings.warn(message, ProfileWarning, stacklevel=3)
+    warnings.warn(message, ProfileWarning, stacklevel=user_level())
 
 
 def current(threads: int | None = None) -> Profile:
@@ -172,7 +172,7 @@ def save(profile: Profile, path: str | None = None) -> Profile:
             f"profile {path} cannot be saved: {error}. It holds until this process ends; "
             "set DISPATCHARR_CACHE_DIR to a folder that can be written to",
             ProfileWarning,
-            stacklevel=2,
+            stacklevel=user_level(),
         )
         profile = replace(profile, path=None)
     _current = profile
