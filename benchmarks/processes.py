@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 
@@ -67,12 +70,16 @@ def _peaks(quick: bool) -> dict[str, tuple[int | None, int | None]]:
 def import_time(quick: bool) -> list[Reading]:
     """Measure a process that imports dispatcharr, one that imports NumPy, and their difference."""
     rounds, repetitions = (6, 3) if quick else (25, 5)
-    _import("dispatcharr")  # leaves compiled modules behind
     pairs = []
-    for turn in range(rounds):
-        order = ("numpy", "dispatcharr")[:: -1 if turn % 2 else 1]
-        took = {name: _import(name) for name in order}
-        pairs.append((took["numpy"], took["dispatcharr"]))
+    with tempfile.TemporaryDirectory() as folder:
+        # As installed packages are: compiled, whatever this environment says of compiled modules.
+        environment = {**os.environ, "PYTHONPYCACHEPREFIX": folder}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        _import("dispatcharr", environment)
+        for turn in range(rounds):
+            order = ("numpy", "dispatcharr")[:: -1 if turn % 2 else 1]
+            took = {name: _import(name, environment) for name in order}
+            pairs.append((took["numpy"], took["dispatcharr"]))
     size = rounds // repetitions
     groups = [pairs[i : i + size] for i in range(0, size * repetitions, size)]
     more = [1e3 * median(ours - theirs for theirs, ours in group) for group in groups]
@@ -96,19 +103,24 @@ def import_time(quick: bool) -> list[Reading]:
     ]
 
 
-def _python(code: str) -> str:
+def _python(code: str, environment: Mapping[str, str] | None = None) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, check=False, capture_output=True, text=True
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=environment,
+        check=False,
+        capture_output=True,
+        text=True,
     )
     if done.returncode:
         raise RuntimeError(f"a process ended with {done.returncode}: {done.stderr.strip()[-2000:]}")
     return done.stdout
 
 
-def _import(name: str) -> float:
+def _import(name: str, environment: Mapping[str, str]) -> float:
     """Return the seconds of a process that imports one package."""
     start = time.perf_counter()
-    _python(f"import {name}")
+    _python(f"import {name}", environment)
     return time.perf_counter() - start
 
 
