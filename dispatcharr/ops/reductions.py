@@ -133,6 +133,8 @@ def _missing(dtype: numpy.dtype[Any]) -> Any:
 
 
 def _count_partial(block: Array, axes: tuple[int, ...], dtype: Any) -> State:
+    if len(axes) == block.ndim:  # with axes NumPy counts by a slower way
+        return (numpy.full((1,) * block.ndim, numpy.count_nonzero(block)),)
     counted = numpy.count_nonzero(block, axis=axes, keepdims=True)
     return (numpy.asarray(counted),)
 
