@@ -64,7 +64,7 @@ static PyObject *handlers[SLOTS];    /* called as handler(*operands) when the fa
 /* Bytes of the result from which the fast path declines, by slot and dtype of the larger operand. */
 static npy_intp limits[SLOTS][TYPES];
 static int closed = 0;               /* > 0: an override or recorder is active, decline everything */
-static Py_ssize_t pending = 0;       /* roots that pending nodes read: writes must be checked */
+static Py_ssize_t pending = 0;       /* roots and kernels that read: writes must be checked */
 static Py_ssize_t served = 0;        /* operations that the fast path has answered */
 static PyTypeObject *array_type = NULL;
 
@@ -555,16 +555,24 @@ function_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObje
         if (x[0] != NULL && x[1] != NULL &&
             result_bytes(x[0], x[1]) < limit_of(f->slot, larger(x[0], x[1]))) {
             served++;
-            if (!into) {
-                return wrap_each(PyObject_Vectorcall(f->ufunc, x, nargs, NULL));
-            }
-            x[f->nin] = plain(args[f->nin]);
+            PyObject *first = x[0], *second = x[1];
+            PyObject *target = into ? plain(args[f->nin]) : first;
+            x[f->nin] = target;
+            /* Objects among the elements may run code that gives the arrays other values. */
+            Py_INCREF(first);
+            Py_INCREF(second);
+            Py_INCREF(target);
             PyObject *result = PyObject_Vectorcall(f->ufunc, x, nargs, kwnames);
-            if (result == x[f->nin]) {
-                Py_DECREF(result);
-                return Py_NewRef(args[f->nin]);
+            if (into && result == target) {
+                Py_SETREF(result, Py_NewRef(args[f->nin]));
             }
-            return wrap(result);
+            else {
+                result = wrap_each(result);
+            }
+            Py_DECREF(first);
+            Py_DECREF(second);
+            Py_DECREF(target);
+            return result;
         }
     }
     return PyObject_Vectorcall(f->slow, args, nargsf & ~PY_VECTORCALL_ARGUMENTS_OFFSET, kwnames);
