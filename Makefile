@@ -4,7 +4,7 @@ VENV ?= .venv
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-BUILD_FILES := pyproject.toml hatch_build.py $(wildcard dispatcharr/face/*.c)
+BUILD_FILES := pyproject.toml hatch_build.py $(wildcard dispatcharr/*/*.c)
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 ASV := cd asv_benchmarks && $(abspath $(BIN))/asv
@@ -56,7 +56,7 @@ bench: $(INSTALLED_DEV) ## run each benchmark once and publish into asv_benchmar
 clean: ## remove the environment and everything that was built
 	rm -rf $(VENV) build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	rm -rf asv_benchmarks/env asv_benchmarks/html asv_benchmarks/results
-	rm -f dispatcharr/face/*.so
+	rm -f dispatcharr/*/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

@@ -1,16 +1,17 @@
-"""Build hook: compile the optional C accelerator, or say in one line why there is none.
+"""Build hook: compile the optional C accelerators, or say in one line why there are none.
 
-The package is complete without ``dispatcharr.face._fastpath_c``: the module only shortens the way
-of small arrays through the operators. So whatever keeps it from being compiled (no compiler, no
-headers) costs the user a notice and never the installation. The extension is built beside its
+The package is complete without them: ``dispatcharr.face._fastpath_c`` only shortens the way of
+small arrays through the operators, and ``dispatcharr.storage._pool_c`` keeps the memory of large
+ones for the next. So whatever keeps it from being compiled (no compiler, no
+headers) costs the user a notice and never the installation. An extension is built beside its
 source, for the interpreter that builds, which serves editable installations and wheels alike.
 
 Environment
 -----------
 DISPATCHARR_NO_EXTENSION
-    ``1``: do not build it.
+    ``1``: do not build them.
 DISPATCHARR_REQUIRE_EXTENSION
-    ``1``: fail where it cannot be built (for CI and for those who package).
+    ``1``: fail where one cannot be built (for CI and for those who package).
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-MODULE = "dispatcharr.face._fastpath_c"
-SOURCE = Path("dispatcharr", "face", "_fastpath.c")
+MODULES = ["dispatcharr.face._fastpath_c"]
+if os.name == "posix":
+    MODULES.append("dispatcharr.storage._pool_c")
 
 
 class NotBuiltError(Exception):
@@ -38,21 +40,25 @@ class AcceleratorHook(BuildHookInterface[Any]):
     PLUGIN_NAME = "custom"
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        target = self._target()
         if version == "editable":
             # The tree is what will be imported: nothing of an earlier build may stay in it.
-            target.unlink(missing_ok=True)
+            self.clean([version])
         if _flag("DISPATCHARR_NO_EXTENSION"):
-            self._say("C accelerator skipped, as DISPATCHARR_NO_EXTENSION asks")
+            self._say("C accelerators skipped, as DISPATCHARR_NO_EXTENSION asks")
             return
+        for module in MODULES:
+            self._build(module, build_data)
+
+    def _build(self, module: str, build_data: dict[str, Any]) -> None:
+        target = self._target(module)
         try:
-            _compile(Path(self.root, SOURCE), target)
+            _compile(module, Path(self.root), target)
         except NotBuiltError as reason:
             if _flag("DISPATCHARR_REQUIRE_EXTENSION"):
                 raise
             self._say(
-                f"C accelerator not built ({reason}); going on without it: "
-                "results are the same, operations on small arrays cost more"
+                f"C accelerator {module} not built ({reason}); going on without it: "
+                "results are the same, some operations cost more"
             )
             return
         build_data["pure_python"] = False
@@ -62,11 +68,13 @@ class AcceleratorHook(BuildHookInterface[Any]):
         build_data["artifacts"].append(target.relative_to(self.root).as_posix())
 
     def clean(self, versions: list[str]) -> None:
-        self._target().unlink(missing_ok=True)
+        for module in MODULES:
+            self._target(module).unlink(missing_ok=True)
 
-    def _target(self) -> Path:
-        name = MODULE.rpartition(".")[2] + sysconfig.get_config_var("EXT_SUFFIX")
-        return Path(self.root, SOURCE.parent, name)
+    def _target(self, module: str) -> Path:
+        folder, _, name = module.rpartition(".")
+        suffix = sysconfig.get_config_var("EXT_SUFFIX")
+        return Path(self.root, *folder.split("."), name + suffix)
 
     def _say(self, text: str) -> None:
         self.app.display_warning(f"dispatcharr: {text}")
@@ -76,10 +84,12 @@ def _flag(name: str) -> bool:
     return os.environ.get(name, "") not in ("", "0")
 
 
-def _compile(source: Path, target: Path) -> None:
-    """Compile `source` into `target`, or raise `NotBuiltError` with the reason."""
+def _compile(module: str, root: Path, target: Path) -> None:
+    """Compile the source of `module` into `target`, or raise `NotBuiltError` with the reason."""
+    path = Path(*module.removesuffix("_c").split(".")).with_suffix(".c")
+    source = root / path
     if not source.is_file():
-        raise NotBuiltError(f"{SOURCE.as_posix()} is missing")
+        raise NotBuiltError(f"{path.as_posix()} is missing")
     try:
         import numpy
         from setuptools import Distribution, Extension
@@ -95,7 +105,7 @@ def _compile(source: Path, target: Path) -> None:
                 ext.extra_compile_args = ["-O3", "-Wall"]
             super().build_extension(ext)
 
-    extension = Extension(MODULE, [str(source)], include_dirs=[numpy.get_include()])
+    extension = Extension(module, [str(source)], include_dirs=[numpy.get_include()])
     with tempfile.TemporaryDirectory() as scratch:
         command = Optimised(Distribution({"name": "dispatcharr", "ext_modules": [extension]}))
         command.build_lib = command.build_temp = scratch
@@ -105,7 +115,7 @@ def _compile(source: Path, target: Path) -> None:
         except (BaseError, CCompilerError, OSError) as error:
             # The compiler's own messages stand above; its whole command line helps nobody.
             raise NotBuiltError(shorten(str(error), 120, placeholder=" ...")) from error
-        _replace(Path(command.get_ext_fullpath(MODULE)), target)
+        _replace(Path(command.get_ext_fullpath(module)), target)
 
 
 def _replace(built: Path, target: Path) -> None:

@@ -37,12 +37,14 @@ from dispatcharr.face.context import (
     use_backend,
 )
 from dispatcharr.face.ndarray import ndarray
+from dispatcharr.storage.pool import MemoryPool, get_default_memory_pool
 
 _ADDED = (
     "BackendUnavailableError",
     "DispatcharrError",
     "FallbackError",
     "FallbackWarning",
+    "MemoryPool",
     "OptionError",
     "ProfileWarning",
     "VerificationWarning",
@@ -50,6 +52,7 @@ _ADDED = (
     "dispatch_options",
     "evaluate",
     "explain",
+    "get_default_memory_pool",
     "record_dispatch",
     "set_backend",
     "use_backend",

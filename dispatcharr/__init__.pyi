@@ -515,6 +515,10 @@ from dispatcharr.face.context import (
     set_backend as set_backend,
     use_backend as use_backend,
 )
+from dispatcharr.storage.pool import (
+    MemoryPool as MemoryPool,
+    get_default_memory_pool as get_default_memory_pool,
+)
 
 class dispatch_options(_dispatch_options):
     def __init__(

@@ -88,7 +88,8 @@ ENVIRONMENT: Mapping[str, str] = {
     "DISPATCHARR_ON_FALLBACK": "silent, log, warn or raise",
     "DISPATCHARR_DEFER": "auto, always or never",
     "DISPATCHARR_VERIFY": "share of kernels checked against NumPy",
-    "DISPATCHARR_PURE_PYTHON": "1: do not load the compiled fast path",
+    "DISPATCHARR_POOL_LIMIT": "most bytes of memory kept for the results to come",
+    "DISPATCHARR_PURE_PYTHON": "1: do not load the compiled modules",
 }
 
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy
 
 from dispatcharr.expr.nodes import Leaf, Node, Operand
+from dispatcharr.storage import pool
 
 __all__ = ["empty_in_order", "memory_order", "order_of", "strides_in_order"]
 
@@ -35,10 +36,9 @@ def empty_in_order(
 ) -> numpy.ndarray:
     """Return an uninitialised array of ``shape`` laid out in ``order``."""
     if order is None:
-        return numpy.empty(shape, dtype)
+        return pool.empty(shape, dtype)
     # Not a transposed view: results own their memory, and programs ask `flags.owndata` and `base`.
-    strides = strides_in_order(shape, dtype.itemsize, order)
-    return numpy.ndarray(shape, dtype, strides=strides)
+    return pool.empty(shape, dtype, strides_in_order(shape, dtype.itemsize, order))
 
 
 def _strides(operand: Operand, shape: tuple[int, ...]) -> tuple[int, ...] | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy
@@ -27,6 +28,7 @@ from dispatcharr.face.pinned import settle_pinned
 from dispatcharr.face.road import engine
 from dispatcharr.ops.row import Elementwise
 from dispatcharr.storage.exports import is_visible
+from dispatcharr.storage.pool import machine_memory
 from dispatcharr.storage.readers import Reader
 
 __all__ = ["apply", "is_large", "is_small", "may_wait", "pend", "plans_everything", "run_now"]
@@ -100,20 +102,10 @@ def _largest() -> int:
     return _machine_share() if limit is None else limit
 
 
-_share: list[int] = []
-
-
+@cache
 def _machine_share() -> int:
     """Return an eighth of the machine's memory: a larger result is allocated at once."""
-    if not _share:
-        try:
-            import os
-
-            total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        except (AttributeError, ValueError, OSError):
-            total = 8 << 30  # no sysconf on Windows; half of what any recent machine has
-        _share.append(total // 8)
-    return _share[0]
+    return machine_memory() // 8
 
 
 def _in_dask_task() -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy
 
 from dispatcharr.plan.region import Instruction, Layout, Region
+from dispatcharr.storage.pool import recycled
 
 __all__ = ["Work", "count_work", "register_dtypes"]
 
@@ -30,7 +31,7 @@ class Work:
         the memory they own, not with the space they are spread over.
     bytes_fresh : int
         Part of ``bytes_written`` that goes to memory allocated for this run, whose pages the
-        system must first supply.
+        system must first supply: not that which the pool or the allocator has kept.
     ops : tuple of (str, str)
         One ``(cost class, dtype character)`` for each instruction over the whole space.
     reduction : tuple of (str, str) or None
@@ -86,7 +87,11 @@ def count_work(region: Region, fresh: Sequence[bool]) -> Work:
     classes = sorted({cost for cost, _ in ops} | ({reduction[0]} if reduction else set()))
     size_class = max(elements, 1).bit_length()
     key = f"{'+'.join(classes)}/{size_class}{'' if contiguous else 's'}"
-    bytes_fresh = sum(size for size, is_fresh in zip(stored, fresh, strict=False) if is_fresh)
+    bytes_fresh = sum(
+        size
+        for size, is_fresh in zip(stored, fresh, strict=False)
+        if is_fresh and not recycled(size)
+    )
     return Work(elements, read, sum(stored), bytes_fresh, ops, reduction, contiguous, key)
 
 

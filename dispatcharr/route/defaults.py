@@ -90,9 +90,6 @@ KINDS: Mapping[str, Kind] = {
 OVERHEAD = {"record": 17e-6, "plan": 20e-6, "run": 6e-6, "call": 2.2e-6}
 NUMPY_CALL = 0.37e-6
 BLOCK_BYTES = 1 << 19
-#: Bytes from which a fresh result is mapped anew each time, and its pages have to be cleared. glibc
-#: raises its threshold for that as arrays are freed, up to 32 MiB on 64-bit systems (mallopt(3)).
-RECYCLED = 1 << 25
 
 _NANO = 1e-9
 _CODES = ("f8", "f4", "f2", "i8", "i4", "u1", "b1", "c16", "c8")

@@ -13,8 +13,8 @@ kernel over ``n`` elements:
 - ``memory``: bytes touched at the bandwidth of the smallest level that holds them all. L1 and L2
   belong to a core, so as many of them count as there are threads at work.
 - ``compute``: the op costs, shared by the threads at work. A block is never split.
-- ``fault``: fresh pages, which the system clears before the kernel can write to them. Smaller
-  results (``RECYCLED``) get memory that the allocator kept from earlier ones.
+- ``fault``: fresh pages, which the system clears before the kernel can write to them. Most results
+  get memory that earlier ones left and have none.
 - ``overlap``, negative: within one loop memory and compute hide each other, so that the longer one
   counts. The blocks engine makes a loop of each of its k instructions, and hides one k-th part of
   the shorter one. (Measured: four to six operations on large arrays take 1.5 to 2 times the
@@ -33,7 +33,7 @@ import numpy
 
 from dispatcharr.backends.base import Rates
 from dispatcharr.plan.work import Work
-from dispatcharr.route.defaults import OP_SECONDS, RECYCLED
+from dispatcharr.route.defaults import OP_SECONDS
 
 __all__ = ["TERMS", "Estimate", "duration", "op_seconds", "price"]
 
@@ -128,7 +128,7 @@ def price(work: Work, backend: str, rates: Rates, correction: float = 1.0) -> Es
     calls = rates.call * len(steps) * rounds
     memory = _memory_seconds(work.bytes_touched, rates, lanes)
     compute = share * sum([op_seconds(rates.op, cost, dtype) for cost, dtype in steps])
-    fault = work.bytes_fresh * rates.fault if work.bytes_fresh >= RECYCLED else 0.0
+    fault = work.bytes_fresh * rates.fault
     transfer = work.moves / rates.transfer
 
     loops = max(len(steps), 1) if block else 1

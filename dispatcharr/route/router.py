@@ -17,6 +17,7 @@ from dispatcharr.backends.base import Backend, Profile, Rates, host_rates
 from dispatcharr.plan.work import Work
 from dispatcharr.route.correct import Corrections, keep_at_exit
 from dispatcharr.route.price import Estimate, price
+from dispatcharr.storage.pool import SYSTEM_RECYCLES, recycled
 
 __all__ = ["Decision", "choose", "defer_floor", "learn"]
 
@@ -250,7 +251,8 @@ def _solve_floor(cost_class: str, dtype: numpy.dtype, profile: Profile) -> int:
 
     def pays(elements: int) -> bool:
         work = _single(cost_class, dtype, elements)
-        plain = price(work, "", numpy_rates).seconds
+        fresh = 0 if work.bytes_written < SYSTEM_RECYCLES else work.bytes_written
+        plain = price(replace(work, bytes_fresh=fresh), "", numpy_rates).seconds
         if alone <= _LOSS * plain:
             return True
         if profile.threads == 1:
@@ -281,7 +283,7 @@ def _single(cost_class: str, dtype: numpy.dtype, elements: int) -> Work:
         elements=elements,
         bytes_read=size,
         bytes_written=written,
-        bytes_fresh=written,
+        bytes_fresh=0 if recycled(written) else written,
         ops=() if reduces else (step,),
         reduction=step if reduces else None,
         contiguous=True,

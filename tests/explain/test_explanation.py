@@ -47,7 +47,7 @@ def test_a_pending_array_is_planned_and_priced_but_not_run(wave, ran, fits):
     assert "Nothing ran yet" in text
     assert "r1 = square(sin(a)) + cos(b) * 2.5" in text
     assert "a: 400 kB, 50,000 float64" in text
-    assert "r1: 400 kB, 50,000 float64, fresh memory" in text
+    assert "r1: 400 kB, 50,000 float64" in text
     assert f"runs on  {kernel.backend}: cheapest of 2" in text
     for term in ("overhead", "memory", "compute", "fault", "total"):
         assert term in text

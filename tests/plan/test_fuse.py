@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy
@@ -11,7 +12,10 @@ import pytest
 import dispatcharr as np
 from dispatcharr import _events, engine
 from dispatcharr.plan import fuse
+from dispatcharr.plan.work import count_work
+from dispatcharr.storage import pool
 
+LARGE = 10_000_000
 N = 2000  # above the size that is copied when recorded
 
 
@@ -160,5 +164,24 @@ def test_work_counts_each_operand_once() -> None:
     (step,) = engine.plan_of([y._value]).steps
     assert step.work.elements == N
     assert step.work.bytes_read == 8 * N
-    assert step.work.bytes_written == step.work.bytes_fresh == 8 * N
+    assert step.work.bytes_written == 8 * N
     assert len(step.work.ops) == 2
+
+
+def test_only_memory_that_nothing_left_behind_is_fresh() -> None:
+    y = line() * 2
+    (step,) = engine.plan_of([y._value]).steps
+    assert count_work(step.region, [True]).bytes_fresh == 0
+    memory = pool.get_default_memory_pool()
+    before = memory.get_limit()
+    large = replace(
+        step.region, output_layouts=(replace(step.region.output_layouts[0], shape=(LARGE,)),)
+    )
+    try:
+        memory.set_limit(0)
+        assert count_work(large, [True]).bytes_fresh == 8 * LARGE
+        assert count_work(large, [False]).bytes_fresh == 0
+        memory.set_limit(8 * LARGE)
+        assert (count_work(large, [True]).bytes_fresh == 0) == (memory.get_limit() > 0)
+    finally:
+        memory.set_limit(before)

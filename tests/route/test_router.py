@@ -13,6 +13,7 @@ from dispatcharr.backends.base import host_rates
 from dispatcharr.route.price import price
 from dispatcharr.route.profile import with_threads
 from dispatcharr.route.router import choose, defer_floor, learn
+from dispatcharr.storage.pool import SYSTEM_RECYCLES, recycled
 
 SMALL, LARGE = 1_000, 10_000_000
 
@@ -172,9 +173,13 @@ def single(stage, cost, profile, size):
         work = stage.work(size // 8, (), step, inputs=1)
     else:
         work = stage.work(size // 8, (step,), inputs=1)
+    # What NumPy's allocator recycles, and what the pool does.
+    fresh = work.bytes_written if work.bytes_written >= SYSTEM_RECYCLES else 0
     rates = replace(host_rates(profile, "serial"), overhead=0.0, call=0.0)
-    plain = price(work, "", rates).seconds
-    return plain, price(work, "", host_rates(profile, "threads")).seconds
+    plain = price(replace(work, bytes_fresh=fresh), "", rates).seconds
+    fresh = 0 if recycled(work.bytes_written) else work.bytes_written
+    shared = price(replace(work, bytes_fresh=fresh), "", host_rates(profile, "threads"))
+    return plain, shared.seconds
 
 
 def gain(stage, cost, profile, size) -> bool:
