@@ -528,6 +528,7 @@ class dispatch_options(_dispatch_options):
         threads: builtins.int | None = ...,
         fusion: builtins.bool = ...,
         defer: builtins.str = ...,
+        engine: builtins.str = ...,
         on_fallback: builtins.str = ...,
         verify: builtins.float = ...,
         memory_limit: builtins.int | None = ...,

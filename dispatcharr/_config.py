@@ -10,6 +10,7 @@ in the package reads the environment: settings that are no options are asked for
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, fields, replace
@@ -18,9 +19,11 @@ from typing import Any
 from dispatcharr._errors import OptionError
 
 __all__ = [
-    "ENVIRONMENT", "Options", "leave", "options", "override", "scoped", "set_process", "variable",
+    "ENVIRONMENT", "Options", "cache_folder", "leave", "options", "override", "scoped",
+    "set_process", "variable",
 ]  # fmt: skip
 
+ENGINES = ("auto", "blocks", "compiled")
 FALLBACK_LEVELS = ("silent", "log", "warn", "raise")
 DEFER_MODES = ("auto", "always", "never")
 
@@ -40,6 +43,9 @@ class Options:
     defer : {"auto", "always", "never"}
         Whether operations may wait for their neighbours: where it pays, wherever it is sound
         however small, or never.
+    engine : {"auto", "blocks", "compiled"}
+        What runs the body of a kernel on the host: NumPy's functions block by block, or one loop
+        compiled for it, which is then waited for.
     on_fallback : {"silent", "log", "warn", "raise"}
         What happens when an operation is left to NumPy.
     verify : float
@@ -53,6 +59,7 @@ class Options:
     threads: int | None = None
     fusion: bool = True
     defer: str = "auto"
+    engine: str = "auto"
     on_fallback: str = "silent"
     verify: float = 0.0
     memory_limit: int | None = None
@@ -67,6 +74,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "threads": (lambda v: v is None or _is_count(v), "None or a whole number of at least 1"),
     "fusion": (lambda v: isinstance(v, bool), "True or False"),
     "defer": (lambda v: v in DEFER_MODES, "one of 'auto', 'always', 'never'"),
+    "engine": (lambda v: v in ENGINES, "one of 'auto', 'blocks', 'compiled'"),
     "on_fallback": (
         lambda v: v in FALLBACK_LEVELS,
         "one of 'silent', 'log', 'warn', 'raise'",
@@ -84,9 +92,11 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
 ENVIRONMENT: Mapping[str, str] = {
     "DISPATCHARR_BACKEND": "backend forced for the process",
     "DISPATCHARR_NUM_THREADS": "threads of the pool",
-    "DISPATCHARR_CACHE_DIR": "folder of the profile",
+    "DISPATCHARR_CACHE_DIR": "folder of the profile and of compiled kernels",
+    "DISPATCHARR_CACHE_SIZE": "most bytes of compiled kernels on disk",
     "DISPATCHARR_ON_FALLBACK": "silent, log, warn or raise",
     "DISPATCHARR_DEFER": "auto, always or never",
+    "DISPATCHARR_ENGINE": "auto, blocks or compiled",
     "DISPATCHARR_VERIFY": "share of kernels checked against NumPy",
     "DISPATCHARR_POOL_LIMIT": "most bytes of memory kept for the results to come",
     "DISPATCHARR_PURE_PYTHON": "1: do not load the compiled modules",
@@ -100,6 +110,23 @@ def variable(name: str) -> str:
     whose bad values must not break it.
     """
     return os.environ.get(name, "").strip()
+
+
+def cache_folder() -> str:
+    """Return the folder for files that may be lost: the user's cache, unless the option names one.
+
+    The option is the environment variable ``DISPATCHARR_CACHE_DIR``.
+    """
+    folder = variable("DISPATCHARR_CACHE_DIR")  # now: a test or a program may still set it
+    if folder:
+        return os.path.expanduser(folder)
+    if sys.platform.startswith("linux"):
+        # The rule of platformdirs, whose import takes ten times as long as reading a profile.
+        base = variable("XDG_CACHE_HOME")
+        return os.path.join(base or os.path.expanduser("~/.cache"), "dispatcharr")
+    import platformdirs
+
+    return platformdirs.user_cache_dir("dispatcharr", appauthor=False)
 
 
 def check(values: Mapping[str, Any], where: str) -> None:
@@ -121,6 +148,8 @@ def _from_environment() -> Options:
         values["on_fallback"] = os.environ["DISPATCHARR_ON_FALLBACK"]
     if "DISPATCHARR_DEFER" in os.environ:
         values["defer"] = os.environ["DISPATCHARR_DEFER"]
+    if "DISPATCHARR_ENGINE" in os.environ:
+        values["engine"] = os.environ["DISPATCHARR_ENGINE"]
     if "DISPATCHARR_VERIFY" in os.environ:
         text = os.environ["DISPATCHARR_VERIFY"]
         try:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import random
 import time
 import warnings
-import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,22 +21,18 @@ import numpy
 from dispatcharr import _events
 from dispatcharr._config import Options, options
 from dispatcharr._errors import VerificationWarning, user_level
-from dispatcharr.backends import registry
-from dispatcharr.backends.base import Backend
+from dispatcharr.backends.base import Backend, label
 from dispatcharr.expr.nodes import Node, fill, graph_lock
 from dispatcharr.expr.order import empty_in_order
 from dispatcharr.plan.fuse import Plan, ReduceRequest, Step, plan
 from dispatcharr.plan.graph import survey
 from dispatcharr.plan.region import Region
 from dispatcharr.plan.work import Work
-from dispatcharr.route import profile as profiles
-from dispatcharr.route import router
+from dispatcharr.route import router, standing
 from dispatcharr.storage.exports import root_of
 from dispatcharr.storage.readers import readers_of, reading, wait_until_unread
 
 __all__ = ["before_write", "evaluate", "plan_of", "reduce", "route", "store"]
-
-_KINDS = {"divide by zero": 0, "overflow": 1, "underflow": 2, "invalid value": 3}
 
 
 class _Run:
@@ -50,14 +45,14 @@ class _Run:
         self.values: dict[int, numpy.ndarray] = {}
         self.origins: dict[int, _events.KernelRecord] = {}
         self.reduced: numpy.ndarray | None = None
-        self.errors: list[tuple[tuple[str, ...], frozenset[tuple[str, str]]]] = []
+        self.errors: list[tuple[frozenset[str], frozenset[tuple[str, str]]]] = []
 
 
 def evaluate(nodes: Sequence[Node]) -> None:
     """Fill the values of ``nodes`` and of the arrays that show them."""
     wanted = [node for node in nodes if node.value is None]
     if wanted:
-        _perform(wanted, None, (), None, {})
+        _perform(wanted, None, None, {})
 
 
 def reduce(
@@ -82,12 +77,13 @@ def reduce(
     keep : bool
         Whether a pending ``value`` is stored too, because a live array shows it.
     """
+    request = replace(request, errors=errors)
     if isinstance(value, Node) and value.value is not None:
         value = value.value
     if isinstance(value, Node):
-        run = _perform([value], request, errors or (), out, {}, keep)
+        run = _perform([value], request, out, {}, keep)
     else:
-        run = _perform([], request, errors or (), out, {}, keep, value)
+        run = _perform([], request, out, {}, keep, value)
     return run.origins[-1]
 
 
@@ -99,7 +95,7 @@ def store(node: Node, target: numpy.ndarray) -> None:
     if node.value is not None:
         numpy.copyto(target, node.value)
         return
-    _perform([node], None, (), None, {id(node): target}, False)
+    _perform([node], None, None, {id(node): target}, False)
 
 
 def plan_of(nodes: Sequence[Node]) -> Plan:
@@ -110,13 +106,12 @@ def plan_of(nodes: Sequence[Node]) -> Plan:
 
 def route(region: Region, work: Work) -> router.Decision:
     """Return which backend would run ``region`` now, and what each would cost."""
-    return _route(region, work, options())[0]
+    return standing.route(region, work, options())[0]
 
 
 def _perform(
     wanted: Sequence[Node],
     request: ReduceRequest | None,
-    reduce_errors: tuple[str, ...],
     out: numpy.ndarray | None,
     targets: dict[int, numpy.ndarray],
     keep: bool = True,
@@ -148,15 +143,15 @@ def _perform(
         if graph.hosts or graph.nodes:
             made = plan(graph, chosen.fusion, request, outs)
             for step in made.steps:
-                _run_step(step, run, targets, chosen, out, reduce_errors)
+                _run_step(step, run, targets, chosen, out)
         for node in wanted:
             if node.value is not None and id(node) in targets:
                 numpy.copyto(targets[id(node)], node.value)
     finally:
         reads.__exit__()
     _publish(run, targets)
-    for modes, errors in run.errors:
-        _warn(modes, errors)
+    for kinds, errors in run.errors:
+        _warn(kinds, errors)
     return run
 
 
@@ -166,7 +161,6 @@ def _run_step(
     targets: dict[int, numpy.ndarray],
     chosen: Options,
     out: numpy.ndarray | None,
-    reduce_errors: tuple[str, ...],
 ) -> None:
     graph = run.graph
     inputs = [graph.hosts[i] if source == "leaf" else run.values[i] for source, i in step.inputs]
@@ -179,17 +173,19 @@ def _run_step(
         outputs.append(made)
     if step.region.reducing is not None and out is not None:
         outputs.append(out)
-    memo, errors, seconds = _execute(step, inputs, outputs, chosen)
-    decision = memo.decision
-    if memo.due == memo.every or _events.listened():
-        decision = router.learn(decision, step.work, memo.profile, seconds)
-    verified = _verify(step.region, inputs, outputs, memo, chosen) if chosen.verify else None
+    stood, errors, seconds = _execute(step, inputs, outputs, chosen)
+    decision = stood.decision
+    if stood.due == stood.every or _events.listened():
+        decision = router.learn(decision, step.work, stood.profile, seconds)
+    verified = None
+    if chosen.verify:
+        verified = _verify(step.region, inputs, outputs, stood.backend, chosen)
     record = _events.KernelRecord(step.region, step.work, decision, seconds, errors, verified)
     for i in step.outputs:
         run.origins[i] = record
     run.origins[-1] = record
     if errors:
-        run.errors.append((step.errors or reduce_errors, errors))
+        run.errors.append((step.warns, errors))
     if _events.listened():
         _events.emit(record)
 
@@ -199,90 +195,31 @@ def _execute(
     inputs: Sequence[numpy.ndarray],
     outputs: Sequence[numpy.ndarray],
     chosen: Options,
-) -> tuple[_Memo, frozenset[tuple[str, str]], float]:
+) -> tuple[standing.Standing, frozenset[tuple[str, str]], float]:
     """Run a kernel on the chosen backend; where that fails, on the next, and never there again.
 
     An error that every backend raises is the user's. Outputs that overwrite inputs cannot be
     computed twice, so the first error stands.
     """
     region = step.region
-    memo = _decided(region, step.work, chosen)
+    stands = standing.standing(region, step.work, chosen, inputs, outputs)
     failed: dict[str, str] = {}
     while True:
         start = time.perf_counter()
         try:
-            errors = memo.backend.run(region, inputs, outputs, chosen.threads)
+            errors = stands.backend.run(region, inputs, outputs, chosen.threads)
         except Exception as error:
-            failed[memo.backend.name] = f"it failed on this kernel: {type(error).__name__}: {error}"
-            left = [b for b in registry.candidates() if b.name not in failed]
+            reason = f"it failed on this kernel: {type(error).__name__}: {error}"
+            failed[label(stands.backend)] = reason
+            left = [b for b in standing.able(region) if label(b) not in failed]
             overwrites = any(numpy.may_share_memory(i, o) for i in inputs for o in outputs)
             if overwrites or not left:
                 raise
-            memo = _Memo(region, step.work, replace(chosen, backend="auto"), failed)
+            anywhere = replace(chosen, backend="auto", engine="auto")
+            stands = standing.Standing(region, step.work, anywhere, failed)
             continue
-        if failed:
-            _barred.setdefault(region, {}).update(failed)
-            _memos.pop(region, None)
-        return memo, errors, time.perf_counter() - start
-
-
-class _Memo:
-    """A decision in use: deciding again is worth it only now and then for short kernels."""
-
-    __slots__ = ("asked", "backend", "candidates", "decision", "due", "every", "profile")
-
-    def __init__(
-        self, region: Region, work: Work, chosen: Options, barred: dict[str, str] | None = None
-    ) -> None:
-        self.asked = chosen.backend
-        self.profile = profiles.current(chosen.threads)
-        self.candidates = registry.candidates()
-        self.decision, self.backend = _route(region, work, chosen, barred)
-        self.every = max(int(_DECIDING / max(self.decision.expected, 1e-7)), 1)
-        self.due = self.every
-
-    def holds(self, chosen: Options) -> bool:
-        """Return whether nothing that was decided on has changed."""
-        return (
-            self.due > 1
-            and self.asked == chosen.backend
-            and self.profile is profiles.current(chosen.threads)
-            and self.candidates is registry.candidates()
-        )
-
-
-#: Seconds of kernel time after which a decision is made anew: it then costs under 2 %.
-_DECIDING = 2e-3
-_memos: weakref.WeakKeyDictionary[Region, _Memo] = weakref.WeakKeyDictionary()
-#: Backends that failed on a kernel, or that a verification found wrong, with the reason.
-_barred: weakref.WeakKeyDictionary[Region, dict[str, str]] = weakref.WeakKeyDictionary()
-
-
-def _decided(region: Region, work: Work, chosen: Options) -> _Memo:
-    memo = _memos.get(region)
-    if memo is not None and memo.holds(chosen):
-        memo.due -= 1
-        return memo
-    memo = _memos[region] = _Memo(region, work, chosen)
-    return memo
-
-
-def _route(
-    region: Region, work: Work, chosen: Options, failed: dict[str, str] | None = None
-) -> tuple[router.Decision, Backend]:
-    if chosen.backend == "auto":
-        forced = None
-        backends = registry.candidates()
-    else:
-        forced = chosen.backend
-        asked = registry.backend(forced)
-        backends = [asked, *[b for b in registry.candidates() if b is not asked]]
-    barred = {**_barred.get(region, {}), **(failed or {})}
-    if len(barred) >= len(backends):
-        barred = failed or {}
-    candidates = [(b, barred.get(b.name) or b.supports(region)) for b in backends]
-    decision = router.choose(work, candidates, profiles.current(chosen.threads), forced)
-    return decision, next(b for b in backends if b.name == decision.backend)
+        standing.bar(region, failed)
+        return stands, errors, time.perf_counter() - start
 
 
 def _publish(run: _Run, targets: dict[int, numpy.ndarray]) -> None:
@@ -308,10 +245,10 @@ def _publish_values(run: _Run, targets: dict[int, numpy.ndarray]) -> None:
                 array._origin = run.origins[i]
 
 
-def _warn(modes: tuple[str, ...], errors: frozenset[tuple[str, str]]) -> None:
+def _warn(kinds: frozenset[str], errors: frozenset[tuple[str, str]]) -> None:
     """Warn of floating-point errors as NumPy does, at the user's line."""
     for kind, name in sorted(errors):
-        if modes and modes[_KINDS[kind]] == "warn":
+        if kind in kinds:
             message = f"{kind} encountered in {'cast' if name == 'astype' else name}"
             warnings.warn(message, RuntimeWarning, stacklevel=user_level())
 
@@ -320,7 +257,7 @@ def _verify(
     region: Region,
     inputs: Sequence[numpy.ndarray],
     outputs: Sequence[numpy.ndarray],
-    memo: _Memo,
+    backend: Backend,
     chosen: Options,
 ) -> bool | None:
     """Check one kernel in ``1 / verify`` against plain NumPy; on a mismatch NumPy's answer stands.
@@ -334,11 +271,9 @@ def _verify(
     reason = disagreement(region, inputs, outputs)
     if reason is None:
         return True
-    reasons = _barred.setdefault(region, {})
-    reasons[memo.backend.name] = "it disagreed with NumPy on this kernel"
-    _memos.pop(region, None)
+    standing.bar(region, {label(backend): "it disagreed with NumPy on this kernel"})
     warnings.warn(
-        f"verify: a kernel ({region.describe()}) of backend {memo.backend.name!r} disagreed with "
+        f"verify: a kernel ({region.describe()}) of backend {backend.name!r} disagreed with "
         f"NumPy ({reason}); NumPy's answer was returned, and the backend will not be asked for "
         "this kernel again. Please report it.",
         VerificationWarning,

@@ -8,7 +8,7 @@ knows nothing of arrays, nodes or prices. Refusals are sentences, because ``expl
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy
@@ -16,7 +16,7 @@ import numpy
 from dispatcharr.kernels.blocks import PLAIN_REDUCE_ELEMENTS, REDUCE_BLOCK_BYTES
 from dispatcharr.plan.region import Region
 
-__all__ = ["Backend", "Profile", "Rates", "host_rates"]
+__all__ = ["Backend", "Profile", "Rates", "host_rates", "label"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,8 @@ class Profile:
         Bytes of one operand's block in the ``blocks`` engine.
     correction : mapping
         ``{backend: {kernel class: ratio}}``, learned measured-to-predicted ratios.
+    compiled : mapping
+        As ``op``, of the ``compiled`` engine: what an operation adds to a loop, in registers.
     path : str or None
         File that it came from.
     """
@@ -65,6 +67,7 @@ class Profile:
     block_bytes: int
     correction: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     path: str | None = None
+    compiled: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,7 @@ class Rates:
     reduce_elements: int = 0
 
 
-def host_rates(profile: Profile, crew: str) -> Rates:
+def host_rates(profile: Profile, crew: str, engine: str = "blocks") -> Rates:
     """Return the host's speeds with one thread or with all, as ``profile`` measured them.
 
     Parameters
@@ -125,12 +128,14 @@ def host_rates(profile: Profile, crew: str) -> Rates:
         The machine.
     crew : {"serial", "threads"}
         Which of the profile's columns.
+    engine : {"blocks", "compiled"}
+        What runs the kernel's body.
     """
     alone, crewed = profile.bandwidth["serial"], profile.bandwidth[crew]
     # In-cache traffic scales as arithmetic does: neither leaves the core. Hyperthreads, clocks and
     # the stolen time of a virtual machine are in it.
     gain = min(max(crewed["L2"] / alone["L2"], 1.0), float(profile.threads))
-    return Rates(
+    rates = Rates(
         overhead=profile.overhead["run"],
         wake=0.0 if crew == "serial" else profile.overhead["wake"],
         call=profile.overhead["call"] + (0.0 if crew == "serial" else profile.overhead["queue"]),
@@ -143,11 +148,32 @@ def host_rates(profile: Profile, crew: str) -> Rates:
         reduce_bytes=REDUCE_BLOCK_BYTES,
         reduce_elements=PLAIN_REDUCE_ELEMENTS,
     )
+    if engine == "blocks":
+        return rates
+    # One loop: no blocks, no calls between them.
+    return replace(
+        rates,
+        call=0.0,
+        block_bytes=0,
+        op=profile.compiled,
+        compile=profile.overhead["compile"],
+        reduce_bytes=0,
+        reduce_elements=0,
+    )
 
 
 @runtime_checkable
 class Backend(Protocol):
-    """A place that runs kernels."""
+    """A place that runs kernels.
+
+    A backend that runs kernels in more ways than one has ``engines``: objects like itself, one for
+    each way, with a member ``engine`` that names it. They are priced and routed as backends are.
+    One whose kernels have to be built first, at the price that its rates call ``compile``, has two
+    more: ``ready(region)`` says whether that was done, and ``order(region, inputs, outputs,
+    stored=False, wait=False)`` has it done in the background: with ``stored`` only if it need not
+    be built but loaded, with ``wait`` before the call returns. It returns None, or why it never can
+    be.
+    """
 
     name: str
     place: str
@@ -173,3 +199,9 @@ class Backend(Protocol):
         Returns the floating-point errors met, as ``(kind, operation)`` in NumPy's words:
         ``("divide by zero", "log")``.
         """
+
+
+def label(backend: Backend) -> str:
+    """Return a backend's name and, where it has several, its engine: ``"serial/compiled"``."""
+    engine = getattr(backend, "engine", "")
+    return f"{backend.name}/{engine}" if engine else backend.name

@@ -9,16 +9,16 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from dispatcharr import backends
 from dispatcharr._errors import BackendUnavailableError
 from dispatcharr.backends.base import Backend
 
-__all__ = ["ENTRY_POINT_GROUP", "available", "backend", "candidates", "register"]
+__all__ = ["ENTRY_POINT_GROUP", "available", "backend", "candidates", "engines_of", "register"]
 
 ENTRY_POINT_GROUP = "dispatcharr.backends"
-_NOT_BACKENDS = {"base", "registry"}
+_NOT_BACKENDS = {"base", "host", "registry"}
 
 _lock = threading.RLock()
 _found: dict[str, Backend] | None = None
@@ -89,15 +89,21 @@ def available() -> Mapping[str, str | None]:
 
 
 def candidates() -> list[Backend]:
-    """Return the backends that take part in automatic routing here."""
+    """Return the backends that take part in automatic routing here, each engine for itself."""
     global _candidates
     if _candidates is None:
         _candidates = [
-            one
+            engine
             for one in _backends().values()
             if not getattr(one, "only_when_asked", False) and one.available() is None
+            for engine in engines_of(one)
         ]
     return _candidates
+
+
+def engines_of(one: Backend) -> Sequence[Backend]:
+    """Return a backend's ways of running kernels: its engines, or itself where it has one way."""
+    return getattr(one, "engines", (one,))
 
 
 def backend(name: str) -> Backend:

@@ -6,32 +6,21 @@ from collections.abc import Sequence
 
 import numpy
 
-from dispatcharr.backends.base import Profile, Rates, host_rates
-from dispatcharr.kernels.blocks import prepare
+from dispatcharr.backends.host import ENGINES, Host
 from dispatcharr.plan.region import Region
 
 __all__ = ["BACKEND"]
 
 
-class Serial:
+class Serial(Host):
     """Runs every task of a kernel on the calling thread."""
 
     name = "serial"
-    place = "host"
-    block_bytes = 1 << 17
+    engines: tuple[Serial, ...]
 
     def available(self) -> str | None:
         """Return None: it always is."""
         return None
-
-    def supports(self, region: Region) -> str | None:
-        """Return None: every row runs on NumPy."""
-        return None
-
-    def rates(self, profile: Profile) -> Rates:
-        """Return the speeds of one thread."""
-        self.block_bytes = profile.block_bytes
-        return host_rates(profile, "serial")
 
     def run(
         self,
@@ -41,11 +30,12 @@ class Serial:
         threads: int | None = None,
     ) -> frozenset[tuple[str, str]]:
         """Run ``region`` and return the floating-point errors met."""
-        work = prepare(region, inputs, outputs, self.block_bytes, 1)
-        for task in range(work.count):
-            work.run(task)
-        work.finish()
-        return frozenset(work.errors)
+        job = self.prepare(region, inputs, outputs, 1)
+        for task in range(job.count):
+            job.run(task)
+        job.finish()
+        return frozenset(job.errors)
 
 
-BACKEND = Serial()
+Serial.engines = tuple(Serial(engine) for engine in ENGINES)
+BACKEND = Serial.engines[0]

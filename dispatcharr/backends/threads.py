@@ -9,8 +9,8 @@ from weakref import WeakKeyDictionary
 
 import numpy
 
-from dispatcharr.backends.base import Profile, Rates, host_rates
-from dispatcharr.kernels.blocks import prepare
+from dispatcharr.backends.base import Profile, Rates
+from dispatcharr.backends.host import ENGINES, Host
 from dispatcharr.kernels.pool import shared_pool, thread_count
 from dispatcharr.plan.region import Region
 from dispatcharr.plan.work import count_work
@@ -67,14 +67,14 @@ class _Lanes:
         raise RuntimeError("threads: more calls than tasks")
 
 
-class Threads:
+class Threads(Host):
     """Shares the tasks of a kernel between the calling thread and the pool."""
 
     name = "threads"
-    place = "host"
+    engines: tuple[Threads, ...]
 
-    def __init__(self) -> None:
-        self.block_bytes = 1 << 19
+    def __init__(self, engine: str) -> None:
+        super().__init__(engine)
         self.op: Mapping[str, Mapping[str, float]] = {}
         self.wished: WeakKeyDictionary[Region, float] = WeakKeyDictionary()
 
@@ -84,16 +84,12 @@ class Threads:
             return None
         return "only one thread may be used here (affinity, quota or DISPATCHARR_NUM_THREADS)"
 
-    def supports(self, region: Region) -> str | None:
-        """Return None: every row runs on NumPy, which lets other threads run."""
-        return None
-
     def rates(self, profile: Profile) -> Rates:
         """Return the speeds of all threads together."""
-        self.block_bytes = profile.block_bytes
-        self.op = profile.op
+        rates = super().rates(profile)
+        self.op = rates.op
         self.wished.clear()
-        return host_rates(profile, "threads")
+        return rates
 
     def _tasks(self, region: Region, width: int) -> int:
         """Return how many tasks to wish for: what the work is worth, one per thread at least."""
@@ -115,11 +111,12 @@ class Threads:
         """Run ``region`` on ``threads`` threads at most; return the floating-point errors met."""
         pool = shared_pool()
         width = pool.threads if threads is None else min(threads, pool.threads)
-        work = prepare(region, inputs, outputs, self.block_bytes, self._tasks(region, width))
-        lanes = _Lanes(work.count, width)
-        pool.run(lambda _: work.run(lanes.take()), work.count, width)
-        work.finish()
-        return frozenset(work.errors)
+        job = self.prepare(region, inputs, outputs, self._tasks(region, width))
+        lanes = _Lanes(job.count, width)
+        pool.run(lambda _: job.run(lanes.take()), job.count, width)
+        job.finish()
+        return frozenset(job.errors)
 
 
-BACKEND = Threads()
+Threads.engines = tuple(Threads(engine) for engine in ENGINES)
+BACKEND = Threads.engines[0]

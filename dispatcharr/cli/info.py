@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy
 
-from dispatcharr._config import ENVIRONMENT, variable
+from dispatcharr._config import ENVIRONMENT, cache_folder, variable
 from dispatcharr._version import __version__
 from dispatcharr.backends.base import Profile
 from dispatcharr.cli.console import in_binary, pairs, print_json, table
@@ -32,7 +32,7 @@ def info(as_json: bool) -> None:
 def _facts() -> dict[str, Any]:
     from dispatcharr.backends.registry import available
     from dispatcharr.kernels.cpus import cgroup_quota, cpu_count, thread_count
-    from dispatcharr.route.profile import cache_folder, load, machine, profile_path
+    from dispatcharr.route.profile import load, machine, profile_path
 
     profile = load()
     path = profile_path()

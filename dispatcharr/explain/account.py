@@ -96,6 +96,8 @@ class Price:
         Learned factor on the parts that grow with the kernel.
     bound : {"memory", "compute"}
         The longer one of the two.
+    engine : str
+        The cheapest way in which the backend would run it; empty where it has one way.
     """
 
     backend: str
@@ -104,6 +106,7 @@ class Price:
     terms: Mapping[str, float]
     correction: float
     bound: str
+    engine: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +141,10 @@ class KernelAccount:
         Floating-point errors met, and the operation that met them.
     verified : bool or None
         Whether plain NumPy agreed; None where it was not asked.
+    engines : tuple of (str, str)
+        Engines that cannot run it, of backends that have others, each with its reason.
+    better : Price or None
+        Of a kernel that is not built yet and would be cheaper still.
     """
 
     operations: tuple[str, ...]
@@ -158,6 +165,8 @@ class KernelAccount:
     measured: float | None = None
     fp_errors: tuple[tuple[str, str], ...] = ()
     verified: bool | None = None
+    engines: tuple[tuple[str, str], ...] = ()
+    better: Price | None = None
 
     @property
     def price(self) -> Price:
@@ -254,6 +263,8 @@ def account_of(
         prices=tuple(_price(estimate) for estimate in decision.estimates),
         refused=decision.refused,
         measured=decision.measured,
+        engines=decision.engines,
+        better=None if decision.better is None else _price(decision.better),
     )
 
 
@@ -310,8 +321,9 @@ def _reduced(region: Region, name: str) -> BufferAccount:
 def _price(estimate: Estimate) -> Price:
     terms = {name: value for name, value in estimate.terms if name != "correction"}
     return Price(
-        estimate.backend, estimate.seconds, estimate.run, terms, estimate.correction, estimate.bound
-    )
+        estimate.backend, estimate.seconds, estimate.run, terms, estimate.correction,
+        estimate.bound, estimate.engine,
+    )  # fmt: skip
 
 
 def as_data(value: Any) -> Any:

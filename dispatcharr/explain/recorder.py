@@ -218,6 +218,7 @@ def _record_data(one: Timed) -> dict[str, Any]:
         "shape": record.region.shape,
         "border": record.region.border,
         "backend": decision.backend,
+        "engine": decision.estimate.engine,
         "reason": decision.reason,
         **data,
         "predicted": decision.predicted,

@@ -159,6 +159,8 @@ def _place(kernel: KernelAccount) -> str:
 def _fate_facts(kernel: KernelAccount) -> Iterable[tuple[str, str]]:
     yield "ends", kernel.ends
     yield _place(kernel), f"{kernel.backend}: {_gain(kernel)}"
+    if kernel.price.engine:
+        yield "engine", _engine(kernel)
     for name, reason in kernel.refused:
         yield "refused", f"{name}: {reason}"
     if kernel.measured is not None:
@@ -168,6 +170,24 @@ def _fate_facts(kernel: KernelAccount) -> Iterable[tuple[str, str]]:
     if kernel.verified is not None:
         agreed = "NumPy gave the same" if kernel.verified else "NumPy disagreed, its answer stands"
         yield "verified", agreed
+
+
+_ENGINES = {
+    "blocks": "blocks: NumPy's functions, block by block in the cache",
+    "compiled": "compiled: one loop made for it",
+}
+
+
+def _engine(kernel: KernelAccount) -> str:
+    """Return how the backend ran the body, and what is said of compiling it."""
+    text = _ENGINES.get(kernel.price.engine, kernel.price.engine)
+    if kernel.better is not None:
+        text += f"; a {kernel.better.engine} one would take {in_seconds(kernel.better.run)}, and "
+        text += "is built once that has paid for it"
+    elif kernel.engines:
+        (name, reason), *_ = kernel.engines
+        text += f"; not {name.rpartition('/')[2]}: {reason}"
+    return text
 
 
 def _took(kernel: KernelAccount, measured: float) -> str:

@@ -64,6 +64,7 @@ def _described(record: Any) -> tuple[str, str, dict[str, Any]]:
         "measured ms": record.seconds * 1e3,
         "prices ms": {one.backend: one.seconds * 1e3 for one in decision.estimates},
         "refused": dict(decision.refused),
+        "engine": decision.estimate.engine,
     }
     return shorten(names, _LONGEST_NAME), decision.backend, details
 

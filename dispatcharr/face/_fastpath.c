@@ -5,6 +5,11 @@
  * is put into a new cell. Everything else - pending values, large arrays, foreign operands, writes
  * while something is pending - is handed to the Python handler registered for the operator.
  *
+ * Functions of NumPy's that are never planned are called here whatever the size of their arrays, as
+ * long as nothing waits that may read them and nobody wants a record. They may write to what they
+ * are given and keep it: references are counted before and after, as face/fallback.py does, which
+ * answers the rest.
+ *
  * The file knows no operator by name: slots are numbered, and the Python side (_fastpath.py) says which
  * handler and which size limit belongs to which number. Without this module, _fastpath.py serves the
  * same interface in Python, with the same meaning.
@@ -37,12 +42,12 @@ typedef struct {
 typedef struct {
     PyObject_HEAD
     vectorcallfunc vectorcall;
-    PyObject *function; /* NumPy's own, called on small concrete arrays */
+    PyObject *function; /* NumPy's own, called on concrete arrays */
     PyObject *slow;     /* called with the arguments as they came, for everything else */
-    PyObject *finish;   /* called with results that are neither small arrays nor scalars */
     int slot;           /* whose limits hold for calls that only read, -1 where there are none */
     int masked;         /* the same for calls with `where` */
     int reads;          /* that many arguments by position are only read */
+    int opaque;         /* whether it is never planned, however large the arrays */
     PyObject *dict;
     PyObject *weakrefs;
 } Forward;
@@ -67,6 +72,10 @@ static int closed = 0;               /* > 0: an override or recorder is active, 
 static Py_ssize_t pending = 0;       /* roots and kernels that read: writes must be checked */
 static Py_ssize_t served = 0;        /* operations that the fast path has answered */
 static PyTypeObject *array_type = NULL;
+/* What face/fallback.py does, for calls that are left to NumPy here. */
+static PyObject *listened = NULL;      /* whether somebody wants a record of them */
+static PyObject *mark_foreign = NULL;  /* called with an array that NumPy kept */
+static PyObject *finish = NULL;        /* called with results that are not understood here */
 
 static PyTypeObject CellType;
 static PyTypeObject FunctionType;
@@ -502,13 +511,417 @@ static PyTypeObject CellType = {
     .tp_new = PyType_GenericNew,
 };
 
-/* ---- callables with ufunc manners ------------------------------------------------------------ */
+/* ---- calls of NumPy's functions ---------------------------------------------------------------- */
+
+enum { MOST_ARGUMENTS = 8, MOST_ARRAYS = 32, DEEPEST = 8 };
 
 static inline int
 is_keyword(PyObject *kwnames, Py_ssize_t i, const char *name)
 {
     return PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, i), name) == 0;
 }
+
+/* An array among the arguments of a call. What NumPy still refers to after the call, it kept. */
+typedef struct {
+    PyObject *given; /* what the program handed over */
+    PyObject *host;  /* what NumPy gets */
+    PyObject *root;  /* the array that owns the memory, where it is watched, else NULL */
+    Py_ssize_t hosts, roots; /* references before the call */
+} Argument;
+
+/* PURE: the arrays are only read, and are the program's alone. SMALL: what is large is somebody
+ * else's to answer. ANY: whatever their size, the function may write to the arrays and keep them. */
+enum { PURE, SMALL, ANY };
+
+/* A call whose arguments were made NumPy's; it holds references to all of them. */
+typedef struct {
+    int way;
+    int is_large;
+    int is_watched;
+    int is_strange; /* among the arguments is something that may do anything with the others */
+    Py_ssize_t total;
+    PyObject *plain[MOST_ARGUMENTS];
+    int count;
+    Argument arrays[MOST_ARRAYS];
+} Call;
+
+static inline int
+is_large(PyObject *host)
+{
+    return own_bytes(host) > limits[S_FORWARD][0];
+}
+
+/* The array at the end of the chain of bases, NULL where it ends in what is no array. */
+static PyObject *
+root_of(PyObject *host)
+{
+    PyObject *base;
+    while ((base = PyArray_BASE((PyArrayObject *)host)) != NULL) {
+        if (!PyArray_Check(base)) {
+            return NULL;
+        }
+        host = base;
+    }
+    return host;
+}
+
+/* Whether a list or tuple, or one inside it, holds an array of ours. */
+static int
+holds_cell(PyObject *o, int depth)
+{
+    int is_list = PyList_CheckExact(o);
+    if (!is_list && !PyTuple_CheckExact(o)) {
+        return 0;
+    }
+    Py_ssize_t n = is_list ? PyList_GET_SIZE(o) : PyTuple_GET_SIZE(o);
+    for (Py_ssize_t i = 0; i < n; i++) {
+        PyObject *item = is_list ? PyList_GET_ITEM(o, i) : PyTuple_GET_ITEM(o, i);
+        if (IS_CELL(item) || (depth < DEEPEST && holds_cell(item, depth + 1))) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* Add an array to those of a call; 0 to decline. */
+static int
+note(Call *call, PyObject *given, PyObject *host)
+{
+    PyObject *root = NULL;
+    if (host == NULL || call->count == MOST_ARRAYS) {
+        return 0;
+    }
+    if (call->way != PURE && IS_CELL(given)) {
+        int large = is_large(host);
+        if (may_be_read(host) || (large && call->way == SMALL)) {
+            return 0;
+        }
+        if (call->way == ANY) {
+            root = root_of(host);
+            if (root == NULL && large) {
+                return 0;
+            }
+            if (root != NULL && !is_large(root)) {
+                root = NULL;
+            }
+        }
+        call->is_large |= large;
+        call->is_watched |= root != NULL;
+    }
+    Argument *one = &call->arrays[call->count++];
+    one->given = Py_NewRef(given);
+    one->host = Py_NewRef(host);
+    one->root = Py_XNewRef(root);
+    return 1;
+}
+
+/* A copy of a flat list or tuple with its arrays unwrapped, NULL without an error to decline. */
+static PyObject *
+unwrapped(Call *call, PyObject *o)
+{
+    int is_list = PyList_CheckExact(o);
+    Py_ssize_t n = is_list ? PyList_GET_SIZE(o) : PyTuple_GET_SIZE(o);
+    PyObject *made = is_list ? PyList_New(n) : PyTuple_New(n);
+    if (made == NULL) {
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < n; i++) {
+        PyObject *item = is_list ? PyList_GET_ITEM(o, i) : PyTuple_GET_ITEM(o, i);
+        if (IS_CELL(item)) {
+            PyObject *host = plain(item);
+            item = note(call, item, host) ? host : NULL;
+        }
+        else if (PyList_CheckExact(item) || PyTuple_CheckExact(item)) {
+            item = NULL;
+        }
+        if (item == NULL) {
+            Py_DECREF(made);
+            return NULL;
+        }
+        Py_INCREF(item);
+        if (is_list) {
+            PyList_SET_ITEM(made, i, item);
+        }
+        else {
+            PyTuple_SET_ITEM(made, i, item);
+        }
+    }
+    return made;
+}
+
+/* Whether NumPy runs no code of the program's for such an argument, beyond that of elements. */
+static inline int
+is_familiar(PyObject *o)
+{
+    return plain(o) != NULL || o == Py_None || o == Py_Ellipsis || PyUnicode_CheckExact(o) ||
+           PyType_Check(o) || PyArray_DescrCheck(o) || PySlice_Check(o) || PyList_CheckExact(o) ||
+           PyTuple_CheckExact(o);
+}
+
+/* Note what NumPy returns as it was given: NumPy arrays by the name of `out`. */
+static int
+note_outs(Call *call, PyObject *out)
+{
+    if (PyArray_CheckExact(out)) {
+        return note(call, out, out);
+    }
+    for (Py_ssize_t i = 0; PyTuple_CheckExact(out) && i < PyTuple_GET_SIZE(out); i++) {
+        PyObject *one = PyTuple_GET_ITEM(out, i);
+        if (PyArray_CheckExact(one) && !note(call, one, one)) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* Make the arguments of a call NumPy's; 0 to decline. What was gathered has to be released. */
+static int
+gather(Call *call, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    Py_ssize_t total = nargs + (kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames));
+    call->total = call->count = call->is_large = call->is_watched = call->is_strange = 0;
+    if (total > MOST_ARGUMENTS) {
+        return 0;
+    }
+    for (Py_ssize_t i = 0; i < total; i++) {
+        PyObject *o = args[i];
+        if (IS_CELL(o)) {
+            PyObject *host = plain(o);
+            if (!note(call, o, host)) {
+                return 0;
+            }
+            o = Py_NewRef(host);
+        }
+        else if (PyDict_Check(o)) {
+            return 0;
+        }
+        else if (holds_cell(o, 0)) {
+            o = unwrapped(call, o);
+            if (o == NULL) {
+                return 0;
+            }
+        }
+        else {
+            call->is_strange |= !is_familiar(o);
+            Py_INCREF(o);
+        }
+        call->plain[call->total++] = o;
+        if (i >= nargs && is_keyword(kwnames, i - nargs, "out") && !note_outs(call, args[i])) {
+            return 0;
+        }
+    }
+    return !(call->is_strange && (call->is_large || call->is_watched));
+}
+
+static void
+release(Call *call)
+{
+    while (call->total > 0) {
+        Py_DECREF(call->plain[--call->total]);
+    }
+    while (call->count > 0) {
+        Argument *one = &call->arrays[--call->count];
+        Py_DECREF(one->given);
+        Py_DECREF(one->host);
+        Py_XDECREF(one->root);
+    }
+}
+
+/* Whether somebody wants a record of a call that is left to NumPy; an error counts as one. */
+static int
+is_heard(void)
+{
+    PyObject *answer = listened == NULL ? NULL : PyObject_CallNoArgs(listened);
+    int heard = answer != Py_False;
+    Py_XDECREF(answer);
+    return heard;
+}
+
+/* How many references to `array` the result of a call holds. */
+static Py_ssize_t
+explained(PyObject *result, PyObject *array, int depth)
+{
+    if (PyArray_CheckExact(result)) {
+        return (result == array) + (PyArray_BASE((PyArrayObject *)result) == array);
+    }
+    Py_ssize_t found = 0;
+    if (depth < DEEPEST && (PyList_Check(result) || PyTuple_Check(result))) {
+        int is_list = PyList_Check(result);
+        Py_ssize_t n = is_list ? PyList_GET_SIZE(result) : PyTuple_GET_SIZE(result);
+        for (Py_ssize_t i = 0; i < n; i++) {
+            PyObject *item = is_list ? PyList_GET_ITEM(result, i) : PyTuple_GET_ITEM(result, i);
+            found += explained(item, array, depth + 1);
+        }
+    }
+    return found;
+}
+
+/* Mark as foreign the arguments that the function kept; -1 with an error. */
+static int
+mark_kept(Call *call, PyObject *result)
+{
+    for (int i = 0; i < call->count; i++) {
+        Argument *one = &call->arrays[i];
+        if (one->root == NULL) {
+            continue;
+        }
+        Py_ssize_t hosts = Py_REFCNT(one->host) - one->hosts;
+        Py_ssize_t roots = Py_REFCNT(one->root) - one->roots;
+        if ((hosts > 0 && hosts > explained(result, one->host, 0)) ||
+            (roots > 0 && roots > explained(result, one->root, 0))) {
+            PyObject *marked = PyObject_CallOneArg(mark_foreign, one->host);
+            if (marked == NULL) {
+                return -1;
+            }
+            Py_DECREF(marked);
+        }
+    }
+    return 0;
+}
+
+/* Whether a result of more than a few bytes needs no more than to be wrapped: it views an argument
+ * that is watched, or nobody else holds it; `holders` do. */
+static int
+is_own_result(Call *call, PyObject *result, Py_ssize_t holders)
+{
+    PyObject *root = root_of(result);
+    for (int i = 0; root != NULL && i < call->count; i++) {
+        if (call->arrays[i].root == root) {
+            return 1;
+        }
+    }
+    int is_fresh = root != NULL && Py_REFCNT(result) == holders;
+    while (is_fresh && result != root) {
+        result = PyArray_BASE((PyArrayObject *)result);
+        is_fresh = Py_REFCNT(result) == 1;
+    }
+    return is_fresh;
+}
+
+/* Whether a result holds neither arrays nor anything else that would have to be looked at. */
+static int
+is_no_array(PyObject *o, int depth)
+{
+    if (o == Py_None || PyFloat_CheckExact(o) || PyLong_CheckExact(o) || PyBool_Check(o) ||
+        PyComplex_CheckExact(o) || PyUnicode_Check(o) || PyBytes_CheckExact(o) ||
+        PyArray_IsScalar(o, Generic)) {
+        return 1;
+    }
+    int is_list = PyList_CheckExact(o);
+    if ((!is_list && !PyTuple_CheckExact(o)) || depth == DEEPEST) {
+        return 0;
+    }
+    Py_ssize_t n = is_list ? PyList_GET_SIZE(o) : PyTuple_GET_SIZE(o);
+    for (Py_ssize_t i = 0; i < n; i++) {
+        if (!is_no_array(is_list ? PyList_GET_ITEM(o, i) : PyTuple_GET_ITEM(o, i), depth + 1)) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* Have Python look at a result, and tell it of the arguments; steals a reference. */
+static PyObject *
+finished(Call *call, PyObject *result)
+{
+    PyObject *ours = PyDict_New(), *roots = PySet_New(NULL), *made = NULL;
+    int done = ours != NULL && roots != NULL;
+    for (int i = 0; done && i < call->count; i++) {
+        Argument *one = &call->arrays[i];
+        PyObject *key = PyLong_FromVoidPtr(one->host);
+        done = key != NULL && PyDict_SetItem(ours, key, one->given) == 0;
+        Py_XDECREF(key);
+        if (done && one->root != NULL) {
+            key = PyLong_FromVoidPtr(one->root);
+            done = key != NULL && PySet_Add(roots, key) == 0;
+            Py_XDECREF(key);
+        }
+    }
+    if (done) {
+        made = PyObject_CallFunctionObjArgs(finish, result, ours, roots, NULL);
+    }
+    Py_XDECREF(ours);
+    Py_XDECREF(roots);
+    Py_DECREF(result);
+    return made;
+}
+
+static PyObject *shown_each(Call *call, PyObject *results);
+
+/* A result as the program gets it; steals a reference. `holders` refer to the result. */
+static PyObject *
+shown(Call *call, PyObject *result, Py_ssize_t holders)
+{
+    if (PyArray_CheckExact(result)) {
+        for (int i = 0; i < call->count; i++) {
+            if (call->arrays[i].host == result) {
+                Py_DECREF(result);
+                return Py_NewRef(call->arrays[i].given);
+            }
+        }
+        if (call->way == PURE || !is_large(result) || is_own_result(call, result, holders)) {
+            return wrap(result);
+        }
+    }
+    else if (is_no_array(result, 0)) {
+        return result;
+    }
+    else if (PyList_CheckExact(result) || PyTuple_CheckExact(result)) {
+        return shown_each(call, result);
+    }
+    return finished(call, result);
+}
+
+static PyObject *
+shown_each(Call *call, PyObject *results)
+{
+    int is_list = PyList_CheckExact(results);
+    Py_ssize_t n = is_list ? PyList_GET_SIZE(results) : PyTuple_GET_SIZE(results);
+    PyObject *made = NULL;
+    if (Py_EnterRecursiveCall(" while a result was wrapped") == 0) {
+        made = is_list ? PyList_New(n) : PyTuple_New(n);
+        for (Py_ssize_t i = 0; made != NULL && i < n; i++) {
+            PyObject *one = is_list ? PyList_GET_ITEM(results, i) : PyTuple_GET_ITEM(results, i);
+            one = shown(call, Py_NewRef(one), 2);
+            if (one == NULL) {
+                Py_CLEAR(made);
+            }
+            else if (is_list) {
+                PyList_SET_ITEM(made, i, one);
+            }
+            else {
+                PyTuple_SET_ITEM(made, i, one);
+            }
+        }
+        Py_LeaveRecursiveCall();
+    }
+    Py_DECREF(results);
+    return made;
+}
+
+/* Call NumPy's function with what was gathered, and release that. */
+static PyObject *
+perform(Call *call, PyObject *function, Py_ssize_t nargs, PyObject *kwnames)
+{
+    for (int i = 0; i < call->count; i++) {
+        Argument *one = &call->arrays[i];
+        if (one->root != NULL) {
+            one->hosts = Py_REFCNT(one->host);
+            one->roots = Py_REFCNT(one->root);
+        }
+    }
+    PyObject *result = PyObject_Vectorcall(function, call->plain, nargs, kwnames);
+    if (result != NULL && call->is_watched && mark_kept(call, result) < 0) {
+        Py_CLEAR(result);
+    }
+    if (result != NULL) {
+        result = shown(call, result, 1);
+    }
+    release(call);
+    return result;
+}
+
+/* ---- callables with ufunc manners ------------------------------------------------------------ */
 
 /* The results of a ufunc with several, wrapped; steals a reference. */
 static PyObject *
@@ -537,6 +950,27 @@ is_own(PyObject *out)
 {
     PyObject *x = IS_CELL(out) ? plain(out) : NULL;
     return x != NULL && !may_be_read(x);
+}
+
+/* Whether a call is one that is never planned: with keywords beside `out`, or with a list. */
+static int
+is_numpys(Function *f, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    if (nargs != f->nin) {
+        return 0;
+    }
+    Py_ssize_t named = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
+    for (Py_ssize_t i = 0; i < named; i++) {
+        if (!is_keyword(kwnames, i, "out")) {
+            return 1;
+        }
+    }
+    for (Py_ssize_t i = 0; named == 0 && i < nargs; i++) {
+        if (PyList_CheckExact(args[i]) || PyTuple_CheckExact(args[i])) {
+            return 1;
+        }
+    }
+    return 0;
 }
 
 static PyObject *
@@ -573,6 +1007,17 @@ function_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObje
             Py_DECREF(second);
             Py_DECREF(target);
             return result;
+        }
+    }
+    if (!closed && is_numpys(f, args, nargs, kwnames)) {
+        Call call;
+        call.way = ANY;
+        if (gather(&call, args, nargs, kwnames) && !is_heard()) {
+            return perform(&call, f->ufunc, nargs, kwnames);
+        }
+        release(&call);
+        if (PyErr_Occurred()) {
+            return NULL;
         }
     }
     return PyObject_Vectorcall(f->slow, args, nargsf & ~PY_VECTORCALL_ARGUMENTS_OFFSET, kwnames);
@@ -650,92 +1095,7 @@ static PyTypeObject FunctionType = {
     .tp_dealloc = function_dealloc,
 };
 
-/* ---- functions and methods that NumPy runs ---------------------------------------------------- */
-
-enum { MOST_ARGUMENTS = 8, DEEPEST = 8 };
-
-/* Whether a list or tuple, or one inside it, holds an array of ours. */
-static int
-holds_cell(PyObject *o, int depth)
-{
-    int is_list = PyList_CheckExact(o);
-    if (!is_list && !PyTuple_CheckExact(o)) {
-        return 0;
-    }
-    Py_ssize_t n = is_list ? PyList_GET_SIZE(o) : PyTuple_GET_SIZE(o);
-    for (Py_ssize_t i = 0; i < n; i++) {
-        PyObject *item = is_list ? PyList_GET_ITEM(o, i) : PyTuple_GET_ITEM(o, i);
-        if (IS_CELL(item) || (depth < DEEPEST && holds_cell(item, depth + 1))) {
-            return 1;
-        }
-    }
-    return 0;
-}
-
-static inline PyObject *
-small(PyObject *cell)
-{
-    PyObject *x = plain(cell);
-    return x != NULL && own_bytes(x) <= limits[S_FORWARD][0] && !may_be_read(x) ? x : NULL;
-}
-
-/* A copy of a flat list or tuple with its arrays unwrapped, NULL without an error to decline. */
-static PyObject *
-unwrapped(PyObject *o)
-{
-    int is_list = PyList_CheckExact(o);
-    Py_ssize_t n = is_list ? PyList_GET_SIZE(o) : PyTuple_GET_SIZE(o);
-    PyObject *made = is_list ? PyList_New(n) : PyTuple_New(n);
-    if (made == NULL) {
-        return NULL;
-    }
-    for (Py_ssize_t i = 0; i < n; i++) {
-        PyObject *item = is_list ? PyList_GET_ITEM(o, i) : PyTuple_GET_ITEM(o, i);
-        if (IS_CELL(item)) {
-            item = small(item);
-        }
-        else if (PyList_CheckExact(item) || PyTuple_CheckExact(item)) {
-            item = NULL;
-        }
-        if (item == NULL) {
-            Py_DECREF(made);
-            return NULL;
-        }
-        Py_INCREF(item);
-        if (is_list) {
-            PyList_SET_ITEM(made, i, item);
-        }
-        else {
-            PyTuple_SET_ITEM(made, i, item);
-        }
-    }
-    return made;
-}
-
-static PyObject *
-forward_result(Forward *f, PyObject *result, int fresh, PyObject *const *args,
-               PyObject **plain_args, Py_ssize_t nargs, PyObject *kwnames)
-{
-    Py_ssize_t total = nargs + (kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames));
-    if (PyArray_CheckExact(result)) {
-        for (Py_ssize_t i = 0; i < total; i++) {
-            if (plain_args[i] == result && (IS_CELL(args[i]) || (i >= nargs && is_keyword(kwnames, i - nargs, "out")))) {
-                Py_DECREF(result);
-                return Py_NewRef(args[i]);
-            }
-        }
-        if (fresh || own_bytes(result) <= limits[S_FORWARD][0]) {
-            return wrap(result);
-        }
-    }
-    else if (result == Py_None || PyArray_IsScalar(result, Generic) || PyFloat_CheckExact(result) ||
-             PyLong_CheckExact(result) || PyBool_Check(result) || PyUnicode_CheckExact(result)) {
-        return result;
-    }
-    PyObject *finished = PyObject_CallOneArg(f->finish, result);
-    Py_DECREF(result);
-    return finished;
-}
+/* ---- functions and methods that are planned above a limit, or never -------------------------- */
 
 /* Whether a call only reads its arrays, and is too small to be planned: then nothing that waits has
  * to be asked. Arrays of several sizes are left alone. */
@@ -772,54 +1132,17 @@ forward_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObjec
 {
     Forward *f = (Forward *)self;
     Py_ssize_t nargs = PyVectorcall_NARGS(nargsf);
-    Py_ssize_t total = nargs + (kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames));
-    PyObject *plain_args[MOST_ARGUMENTS] = {NULL}, *made[MOST_ARGUMENTS];
-    Py_ssize_t owned = 0;
-    int is_pure = 0;
-    if (closed || total > MOST_ARGUMENTS) {
-        goto decline;
-    }
-    is_pure = is_pure_and_small(f, args, nargs, kwnames);
-    for (Py_ssize_t i = 0; i < total; i++) {
-        PyObject *o = args[i];
-        if (IS_CELL(o)) {
-            o = is_pure ? plain(o) : small(o);
+    if (!closed) {
+        Call call;
+        call.way = is_pure_and_small(f, args, nargs, kwnames) ? PURE : f->opaque ? ANY : SMALL;
+        if (gather(&call, args, nargs, kwnames) && !(call.is_large && is_heard())) {
+            served += !call.is_large;
+            return perform(&call, f->function, nargs, kwnames);
         }
-        else if (PyDict_Check(o)) {
-            o = NULL;
+        release(&call);
+        if (PyErr_Occurred()) {
+            return NULL;
         }
-        else if (holds_cell(o, 0)) {
-            o = unwrapped(o);
-            if (o != NULL) {
-                made[owned++] = o;
-            }
-        }
-        if (o == NULL) {
-            goto decline;
-        }
-        plain_args[i] = o;
-    }
-    served++;
-    for (Py_ssize_t i = 0; i < total; i++) {
-        Py_INCREF(plain_args[i]);
-    }
-    PyObject *result = PyObject_Vectorcall(f->function, plain_args, nargs, kwnames);
-    if (result != NULL) {
-        result = forward_result(f, result, is_pure, args, plain_args, nargs, kwnames);
-    }
-    for (Py_ssize_t i = 0; i < total; i++) {
-        Py_DECREF(plain_args[i]);
-    }
-    while (owned > 0) {
-        Py_DECREF(made[--owned]);
-    }
-    return result;
-decline:
-    while (owned > 0) {
-        Py_DECREF(made[--owned]);
-    }
-    if (PyErr_Occurred()) {
-        return NULL;
     }
     return PyObject_Vectorcall(f->slow, args, nargs, kwnames);
 }
@@ -828,11 +1151,11 @@ static int
 forward_init(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     Forward *f = (Forward *)self;
-    static char *names[] = {"function", "slow", "finish", "slot", "reads", "masked", NULL};
-    PyObject *function, *slow, *finish;
-    int slot = -1, reads = 0, masked = -1;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|iii", names, &function, &slow, &finish, &slot,
-                                     &reads, &masked)) {
+    static char *names[] = {"function", "slow", "slot", "reads", "masked", "opaque", NULL};
+    PyObject *function, *slow;
+    int slot = -1, reads = 0, masked = -1, opaque = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|iiip", names, &function, &slow, &slot, &reads,
+                                     &masked, &opaque)) {
         return -1;
     }
     if (slot >= SLOTS || masked >= SLOTS) {
@@ -842,9 +1165,9 @@ forward_init(PyObject *self, PyObject *args, PyObject *kwargs)
     f->slot = slot;
     f->reads = reads;
     f->masked = masked;
+    f->opaque = opaque;
     Py_XSETREF(f->function, Py_NewRef(function));
     Py_XSETREF(f->slow, Py_NewRef(slow));
-    Py_XSETREF(f->finish, Py_NewRef(finish));
     f->vectorcall = forward_vectorcall;
     return 0;
 }
@@ -861,7 +1184,6 @@ forward_traverse(PyObject *self, visitproc visit, void *arg)
     Forward *f = (Forward *)self;
     Py_VISIT(f->function);
     Py_VISIT(f->slow);
-    Py_VISIT(f->finish);
     Py_VISIT(f->dict);
     return 0;
 }
@@ -872,7 +1194,6 @@ forward_clear(PyObject *self)
     Forward *f = (Forward *)self;
     Py_CLEAR(f->function);
     Py_CLEAR(f->slow);
-    Py_CLEAR(f->finish);
     Py_CLEAR(f->dict);
     return 0;
 }
@@ -1025,6 +1346,19 @@ py_set_pending(PyObject *module, PyObject *arg)
 }
 
 static PyObject *
+py_set_hooks(PyObject *module, PyObject *args)
+{
+    PyObject *listens, *marks, *finishes;
+    if (!PyArg_ParseTuple(args, "OOO", &listens, &marks, &finishes)) {
+        return NULL;
+    }
+    Py_XSETREF(listened, Py_NewRef(listens));
+    Py_XSETREF(mark_foreign, Py_NewRef(marks));
+    Py_XSETREF(finish, Py_NewRef(finishes));
+    Py_RETURN_NONE;
+}
+
+static PyObject *
 py_served(PyObject *module, PyObject *ignored)
 {
     return PyLong_FromSsize_t(served);
@@ -1073,7 +1407,8 @@ static PyMethodDef methods[] = {
     {"get_limit", py_get_limit, METH_VARARGS, "The limit of a slot and type number, in bytes."},
     {"close", py_close, METH_O, "Add to the number of reasons to decline every operation; return it."},
     {"set_pending", py_set_pending, METH_O, "Say how many memory roots pending nodes read."},
-    {"served", py_served, METH_NOARGS, "How many operations the fast path has answered."},
+    {"set_hooks", py_set_hooks, METH_VARARGS, "Set what is asked about calls that are left to NumPy."},
+    {"served", py_served, METH_NOARGS, "How many operations on small arrays the fast path has answered."},
     {NULL},
 };
 

@@ -20,8 +20,8 @@ from dispatcharr._config import variable
 
 __all__ = [
     "COMPILED", "FIRST_FUNCTION", "SLOTS", "SLOT_NAMES", "Cell", "Forward", "Function", "cell",
-    "close", "get_limit", "holds_cell", "register", "served", "set_handler", "set_limit",
-    "set_pending", "wrap",
+    "close", "get_limit", "holds_cell", "register", "served", "set_handler", "set_hooks",
+    "set_limit", "set_pending", "wrap",
 ]  # fmt: skip
 
 BINARY = (
@@ -232,8 +232,8 @@ class _PyForward:
     _slow: Any
 
     def __init__(
-        self, function: Any, slow: Any, finish: Any, slot: int = -1, reads: int = 0,
-        masked: int = -1,
+        self, function: Any, slow: Any, slot: int = -1, reads: int = 0, masked: int = -1,
+        opaque: bool = False,
     ) -> None:  # fmt: skip
         self._function = function
         self._slow = slow
@@ -283,6 +283,10 @@ def _py_set_pending(count: int) -> None:
     _State.pending = count
 
 
+def _py_set_hooks(listened: Any, mark_foreign: Any, finish: Any) -> None:
+    """Take what only a compiled fast path asks: calls left to NumPy are all handed on here."""
+
+
 def _py_served() -> int:
     return _State.served
 
@@ -309,6 +313,7 @@ if COMPILED:
         _fastpath_c.set_handler, _fastpath_c.set_limit, _fastpath_c.get_limit
     )  # fmt: skip
     close, set_pending, served = _fastpath_c.close, _fastpath_c.set_pending, _fastpath_c.served
+    set_hooks = _fastpath_c.set_hooks
 else:
     _install()
     Cell, Function, Forward = _PyCell, _PyFunction, _PyForward
@@ -317,3 +322,4 @@ else:
     register, wrap, cell = _py_register, _py_wrap, _py_cell
     set_handler, set_limit, get_limit = _py_set_handler, _py_set_limit, _py_get_limit
     close, set_pending, served = _py_close, _py_set_pending, _py_served
+    set_hooks = _py_set_hooks

@@ -15,7 +15,7 @@ from dispatcharr.face import fallback, limits
 from dispatcharr.face.array import is_array
 from dispatcharr.face.waiting import may_wait, pend
 from dispatcharr.ops.kinds import is_planned
-from dispatcharr.ops.table import GENERATORS
+from dispatcharr.ops.table import COPY, GENERATORS
 
 __all__ = ["FUNCTIONS"]
 
@@ -38,7 +38,7 @@ def _made(name: str) -> Callable[..., Any]:
     def function(*args: Any, **kwargs: Any) -> Any:
         return fallback.call(name, numpys, args, kwargs, None)
 
-    return fallback.forward(name, numpys, function)
+    return fallback.forward(name, numpys, function, opaque=True)
 
 
 def _generated(
@@ -48,7 +48,7 @@ def _generated(
     size = math.prod(shape)
     if size * dtype.itemsize < limits.UNREAD and options().defer != "always":
         return None
-    if size * dtype.itemsize < limits.limit_of(limits.COPY, dtype) and options().defer != "always":
+    if size * dtype.itemsize < limits.limit_of(COPY.name, dtype) and options().defer != "always":
         return None
     if not is_planned(dtype):
         return None

@@ -255,9 +255,12 @@ def measure() -> None:
         _fresh.setdefault((way, False), 0)
 
 
-def finish(result: Any) -> Any:
-    """Wrap what NumPy made of small arguments: containers, large arrays, special objects."""
-    return wrap_result(result, {}, set(), "finish")
+def finish(result: Any, ours: dict[int, Any], known: set[int]) -> Any:
+    """Wrap what the fast path had NumPy make and does not understand; see :func:`wrap_result`."""
+    return wrap_result(result, ours, known, "finish")
+
+
+_fastpath.set_hooks(_events.listened, mark_foreign, finish)
 
 
 def forward(
@@ -267,6 +270,7 @@ def forward(
     home: str = "dispatcharr",
     reads: int = 0,
     masked: str | None = None,
+    opaque: bool = False,
 ) -> Callable[..., Any]:
     """Return a callable that is ``function`` on small arrays and ``slow`` on the rest.
 
@@ -285,10 +289,13 @@ def forward(
         the row called ``name``, or always where there is no such row.
     masked : str, optional
         The row whose limit holds for calls with ``where``.
+    opaque : bool
+        Whether ``slow`` does no more than :func:`call`: then the fast path may call ``function`` on
+        large arrays too, while nobody has to be asked and nobody listens.
     """
     slot = slot_of(name) if reads else -1
     where = -1 if masked is None else slot_of(masked)
-    made: Callable[..., Any] = _fastpath.Forward(function, slow, finish, slot, reads, where)
+    made: Callable[..., Any] = _fastpath.Forward(function, slow, slot, reads, where, opaque)
     made.__name__ = name
     made.__doc__ = getattr(function, "__doc__", None)
     is_method = home == "ndarray"

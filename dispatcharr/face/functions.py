@@ -17,8 +17,9 @@ from dispatcharr.face.array import concrete, is_array, operand
 from dispatcharr.face.road import engine
 from dispatcharr.face.waiting import apply, is_large, plans_everything
 from dispatcharr.ops.kinds import is_planned
+from dispatcharr.ops.masks import BRANCHES, is_patchy
 from dispatcharr.ops.row import Elementwise
-from dispatcharr.ops.table import BY_NAME, ELEMENTWISE, is_patchy
+from dispatcharr.ops.table import BY_NAME, ELEMENTWISE
 
 __all__ = ["FUNCTIONS", "UFunc", "clip", "where", "write_into"]
 
@@ -50,7 +51,9 @@ class UFunc(_fastpath.Function):  # type: ignore[misc]
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._ufunc, name)
-        return _method(self._ufunc, name) if callable(found) else found
+        if callable(found):
+            found = self.__dict__[name] = _method(self._ufunc, name)
+        return found
 
     def __repr__(self) -> str:
         return repr(self._ufunc)
@@ -71,9 +74,9 @@ def _method(ufunc: numpy.ufunc, name: str) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         return fallback.call(f"{ufunc.__name__}.{name}", method, args, kwargs)
 
-    call.__name__ = name
-    call.__doc__ = method.__doc__
-    return call
+    made = fallback.forward(name, method, call, opaque=True)
+    made.__qualname__ = f"{ufunc.__name__}.{name}"
+    return made
 
 
 def call_ufunc(row: Elementwise, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -214,7 +217,7 @@ def _is_foreseen(condition: Any, *choices: Any) -> bool:
         condition.dtype == bool
         and condition.nbytes >= limits.UNREAD
         and not plans_everything(options())
-        and not is_patchy(condition, itemsize)
+        and not is_patchy(condition, BRANCHES * itemsize)
     )
 
 

@@ -16,14 +16,12 @@ from dispatcharr.face.road import profiles, router
 from dispatcharr.ops.kinds import is_planned
 from dispatcharr.ops.reductions import REDUCTIONS
 from dispatcharr.ops.row import Reduction, Row
-from dispatcharr.ops.table import ELEMENTWISE, GENERATORS
+from dispatcharr.ops.table import COPY, ELEMENTWISE, GENERATORS
 
 __all__ = ["forget", "limit_of", "slot_of"]
 
 #: No operation under this many bytes takes long enough to be worth a look at the profile.
 UNREAD = 1 << 14
-#: The row that copies: assignment to items is as dear as a copy.
-COPY = "positive"
 
 _rows: tuple[Row | Reduction, ...] = (*ELEMENTWISE, *REDUCTIONS, *GENERATORS)
 _ROWS = {row.name: row for row in _rows}
@@ -39,7 +37,8 @@ def slot_of(name: str) -> int:
 
 def _operator_slots() -> dict[str, list[int]]:
     rows = {row.operator: row.name for row in ELEMENTWISE if row.operator is not None}
-    found: dict[str, list[int]] = {COPY: [_fastpath.SLOT_NAMES.index("setitem")]}
+    # Assignment to items is as dear as a copy.
+    found: dict[str, list[int]] = {COPY.name: [_fastpath.SLOT_NAMES.index("setitem")]}
     for slot, name in enumerate(_fastpath.SLOT_NAMES):
         plain = name[1:] if name.startswith("i") and name[1:] in _fastpath.BINARY else name
         if plain in rows:

@@ -147,7 +147,8 @@ def _wrapped(name: str, function: Callable[..., Any], path: str) -> Any:
     def slow(*args: Any, **kwargs: Any) -> Any:
         return fallback.call(name, function, args, kwargs, reason)
 
-    call = fallback.forward(name, function, slow, _ROOT + path.removeprefix("numpy"))
+    home = _ROOT + path.removeprefix("numpy")
+    call = fallback.forward(name, function, slow, home, opaque=True)
     with contextlib.suppress(TypeError):  # an unhashable callable gets a wrapper per name
         _by_function[function] = call
     return call

@@ -249,7 +249,7 @@ def _opaque(name: str, operate: Callable[..., Any]) -> Any:
                 return NotImplemented
         return fallback.call(name, operate, (left, right), {})
 
-    return fallback.forward(name, operate, slow)
+    return fallback.forward(name, operate, slow, opaque=True)
 
 
 _MATMUL = _opaque("matmul", operator.matmul)
@@ -283,7 +283,8 @@ def _method(name: str) -> Callable[..., Any]:
         return self if result is host else _fastpath.wrap(result)
 
     # They read their arguments, and a view is one like those of indexing.
-    return fallback.forward(name, numpys, method, "ndarray", 8 if name in _ALONE else 0)
+    reads = 8 if name in _ALONE else 0
+    return fallback.forward(name, numpys, method, "ndarray", reads, opaque=True)
 
 
 def _complete() -> None:

@@ -20,13 +20,15 @@ from dispatcharr.face.road import engine
 from dispatcharr.face.temporary import is_temporary_item, set_item_count
 from dispatcharr.face.waiting import apply, is_large, may_wait
 from dispatcharr.ops.row import Elementwise
-from dispatcharr.ops.table import BY_NAME, ELEMENTWISE
+from dispatcharr.ops.table import BY_NAME, COPY, ELEMENTWISE
 from dispatcharr.storage.exports import mark_foreign
 from dispatcharr.storage.readers import any_pending
 
 __all__ = ["install"]
 
 _BY_OPERATOR = {row.operator: row for row in ELEMENTWISE if row.operator is not None}
+#: The row behind ``**``, for some of whose exponents NumPy has other ways.
+_POWER = _BY_OPERATOR["pow"]
 _PLAIN = {int, float, complex, bool, numpy.ndarray}
 
 
@@ -44,7 +46,7 @@ def _powers() -> dict[tuple[type, float], str]:
     with numpy.errstate(all="log", call=heard):
         for exponent, wrong in ((2, 1e300), (2.0, 1e300), (-1, 0.0), (-1.0, 0.0), (0.5, -1.0)):
             numpy.array([wrong]) ** exponent
-            if heard and heard[-1] != "power" and heard[-1] in BY_NAME:
+            if heard and heard[-1] != _POWER.name and heard[-1] in BY_NAME:
                 found[type(exponent), exponent] = heard[-1]
     return found
 
@@ -80,7 +82,7 @@ _MISSING = object()
 
 def _kept_by_numpy(row: Elementwise, left: Any, right: Any) -> str | None:
     """Return why an operation stays with NumPy whatever its size, or None."""
-    if row.name != "power" or not is_array(left):
+    if row is not _POWER or not is_array(left):
         return None
     if operand(left).dtype.kind == "b":
         return "NumPy has rules of its own for powers of booleans"
@@ -93,7 +95,7 @@ def _kept_by_numpy(row: Elementwise, left: Any, right: Any) -> str | None:
 
 def _power_row(row: Elementwise, left: Any, right: Any) -> tuple[Elementwise, tuple[Any, ...]]:
     """Return the row and operands that ``**`` uses for scalar exponents."""
-    if row.name == "power" and type(right) in (int, float) and is_array(left):
+    if row is _POWER and type(right) in (int, float) and is_array(left):
         kind = operand(left).dtype.kind
         special = _POWERS.get((type(right), right))
         if special is not None and (
@@ -218,7 +220,7 @@ def _setitem(array: Any, key: Any, item: Any) -> None:
 
 
 def _is_large(value: Any) -> bool:
-    return type(value) is numpy.ndarray and is_large(limits.COPY, value)
+    return type(value) is numpy.ndarray and is_large(COPY.name, value)
 
 
 def _assign(target: numpy.ndarray, value: Any, temporary: bool) -> bool:
@@ -229,7 +231,7 @@ def _assign(target: numpy.ndarray, value: Any, temporary: bool) -> bool:
         engine.evaluate([value])
         value = value.value
     try:
-        node = value if type(value) is Node else build(BY_NAME[limits.COPY], (value,))
+        node = value if type(value) is Node else build(COPY, (value,))
         return store_into(node, target, "unsafe")
     except Declined:
         return False

@@ -24,7 +24,8 @@ from dispatcharr.face.road import engine, fuse
 from dispatcharr.face.temporary import is_temporary_argument, is_temporary_self
 from dispatcharr.face.waiting import plans_everything
 from dispatcharr.ops.kinds import INEXACT, is_planned
-from dispatcharr.ops.reductions import CHOSEN, REDUCTIONS, is_patchy
+from dispatcharr.ops.masks import has_short_runs
+from dispatcharr.ops.reductions import CHOSEN, REDUCTIONS
 from dispatcharr.ops.row import Reduction
 
 __all__ = ["FUNCTIONS", "method", "reduce"]
@@ -63,7 +64,7 @@ def reduce(
     value = operand(array)
     chosen = options()
     everything = plans_everything(chosen)
-    if type(value) is not Node and not everything and _stays_direct(row, value, kwargs):
+    if type(value) is not Node and not everything and _stays_direct(row, value, args, kwargs):
         if _events.listened():
             _events.emit(_events.DirectRecord(row.name))
         if not args and not kwargs:
@@ -88,14 +89,18 @@ def reduce(
     return fallback.call(row.name, function, (array, *args), kwargs, reason)
 
 
-def _stays_direct(row: Reduction, host: numpy.ndarray, kwargs: dict[str, Any]) -> bool:
+def _stays_direct(
+    row: Reduction, host: numpy.ndarray, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> bool:
     if "where" not in kwargs or row.masked is None:
-        return host.nbytes < limits.limit_of(row.name, host.dtype)
+        if host.nbytes < limits.limit_of(row.name, host.dtype):
+            return True
+        return host.dtype.kind in row.unshared and not args and not kwargs and host.flags.forc
     if host.nbytes < limits.limit_of(_masked_as(row), host.dtype):
         return True
     # Along the runs of a mask NumPy's own loops are as fast as ours.
     mask = operand(kwargs["where"])
-    return type(mask) is numpy.ndarray and not is_patchy(mask, host.shape)
+    return type(mask) is numpy.ndarray and not has_short_runs(mask, host.shape)
 
 
 def _masked_as(row: Reduction) -> str:
@@ -150,7 +155,9 @@ def _plan_and_run(
     result = _result(value, axes, keepdims, dtype)
     told = None if row.unsure else errors
     record = engine.reduce(value, request, told, result.ravel(order="K"), keep)
-    if row.unsure and (_would_warn(record, errors) or numpy.isnan(result).any()):
+    if row.unsure and _would_warn(record, errors):
+        raise Declined("what the mask lets through may err, which is NumPy's to warn of")
+    if row.unsure and numpy.isnan(result).any() and not _chooses_enough(asked, value.shape, axes):
         raise Declined("a slice of which too little is chosen is NumPy's to warn of")
     if row.ordered and order_of(value) is not None:
         result = result.copy()  # NumPy's places are in C order
@@ -247,6 +254,15 @@ def _chosen(value: Any, where: Any, temporary: bool) -> Node:
     if pair.shape != value.shape:
         raise Declined("its mask does not broadcast to the array")
     return pair
+
+
+def _chooses_enough(asked: dict[str, Any], shape: tuple[int, ...], axes: tuple[int, ...]) -> bool:
+    """Return whether the mask leaves every slice enough elements for a result that is a number."""
+    where = asked["where"]
+    mask = numpy.broadcast_to(concrete(where) if is_array(where) else where, shape)
+    # Without axes NumPy counts many times as fast.
+    chosen = numpy.count_nonzero(mask, axis=axes if len(axes) < len(shape) else None)
+    return bool(numpy.all(chosen > max(asked.get("ddof", 0), 0)))
 
 
 def _target(out: Any, shape: tuple[int, ...], dtype: numpy.dtype[Any]) -> numpy.ndarray:

@@ -26,7 +26,7 @@ import numpy
 from dispatcharr._errors import user_level
 from dispatcharr.kernels.grid import Block, block_grid
 from dispatcharr.ops.row import Elementwise
-from dispatcharr.plan.region import Instruction, Reducing, Region
+from dispatcharr.plan.region import ERROR_KINDS, Instruction, Reducing, Region
 from dispatcharr.plan.work import register_dtypes
 
 __all__ = ["REDUCE_BLOCK_BYTES", "Job", "prepare"]
@@ -112,9 +112,17 @@ class _Heard:
         kind, _, name = message.removeprefix("Warning: ").rstrip().partition(" encountered in ")
         self.errors.add((kind, self.place or name))
 
-    def errstate(self, watch: bool) -> numpy.errstate:
-        """Return the context in which errors are heard, or ignored where nobody asks."""
-        return numpy.errstate(all="log", call=self) if watch else numpy.errstate(all="ignore")
+    def errstate(self, watch: frozenset[str]) -> numpy.errstate:
+        """Return the context in which these errors are heard, and others ignored."""
+        modes: dict[str, Any] = {
+            name: "log" if kind in watch else "ignore"
+            for name, kind in zip(_MODES, ERROR_KINDS, strict=True)
+        }
+        return numpy.errstate(**modes, call=self)
+
+
+#: The arguments of ``errstate``, in the order of :data:`ERROR_KINDS`.
+_MODES = ("divide", "over", "under", "invalid")
 
 
 class Job:
@@ -138,12 +146,11 @@ class Job:
         inputs: Sequence[numpy.ndarray],
         outputs: Sequence[numpy.ndarray],
         cut: _Cut,
-        watch: bool,
     ) -> None:
         self.region = region
         self.cut = cut
         self.errors: set[tuple[str, str]] = set()
-        self.watch = watch
+        self.watch = region.watch
         self.views = [
             layout.view(buffer) for layout, buffer in zip(region.inputs, inputs, strict=True)
         ]
@@ -241,7 +248,6 @@ def prepare(
     outputs: Sequence[numpy.ndarray],
     block_bytes: int,
     pieces: int = 1,
-    watch: bool = True,
 ) -> Job:
     """Bind ``region`` to its buffers and cut it into tasks.
 
@@ -255,10 +261,8 @@ def prepare(
         Bytes of one operand's block.
     pieces : int
         How many tasks are wished for; reductions are cut by their shape alone.
-    watch : bool
-        Whether floating-point errors are to be collected.
     """
-    return Job(region, inputs, outputs, _cut_of(region, block_bytes, pieces), watch)
+    return Job(region, inputs, outputs, _cut_of(region, block_bytes, pieces))
 
 
 def _allocate(region: Region, out_of: dict[int, int]) -> dict[int, int]:

@@ -116,6 +116,9 @@ class Reduction:
     unsure : bool
         Whether a NaN in the result may stand for a slice of which too little was chosen. What is
         to be warned of then is NumPy's to say, so that it answers such calls.
+    unshared : str
+        Dtype kinds of which NumPy reduces contiguous values to one in a single fast pass that holds
+        the interpreter: threads cannot share it, so such a call with nothing pending is NumPy's.
     masked : Reduction or None
         The row that ``where=`` runs: its ``partial(block, axes, dtype, mask)`` leaves out the
         elements for which ``mask``, which broadcasts to the block, is false. None where NumPy's
@@ -137,6 +140,7 @@ class Reduction:
     remark: Callable[..., str | None] | None = None
     needs: tuple[str, ...] = ()
     unsure: bool = False
+    unshared: str = ""
     masked: Reduction | None = None
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy
 
+from dispatcharr.ops.masks import BRANCHES, is_patchy
 from dispatcharr.ops.row import Elementwise, Generator
 
-__all__ = ["BY_NAME", "BY_UFUNC", "ELEMENTWISE", "GENERATORS"]
+__all__ = ["BY_NAME", "BY_UFUNC", "COPY", "ELEMENTWISE", "GENERATORS"]
 
 
 def _row(name: str, cost: str, nin: int, operator: str | None = None, **more: Any) -> Elementwise:
@@ -27,29 +28,8 @@ def _row(name: str, cost: str, nin: int, operator: str | None = None, **more: An
 
 #: Unsigned integers by their size in bytes.
 _WORDS = {1: numpy.uint8, 2: numpy.uint16, 4: numpy.uint32, 8: numpy.uint64}
-#: Changes of a condition per element, and byte of an element, from which on branches take longer
-#: than passes without any: what is hard to foresee costs by the element, passes by the byte.
-_PATCHY = 1 / 32
 #: Elements whose passes stay in the cache.
 _STRIP = 1 << 15
-#: How many places are looked at along each axis, and how many elements in a row there.
-_WINDOWS, _WINDOW = 4, 1024
-
-
-def changes(mask: numpy.ndarray) -> float:
-    """Return how often a mask changes along its last axis, per element, from a sample."""
-    if mask.ndim == 0 or mask.size < 2:
-        return 0.0
-    if mask.ndim == 1 and len(mask) >= _WINDOWS * _WINDOW:
-        mask = mask[: len(mask) // _WINDOWS * _WINDOWS].reshape(_WINDOWS, -1)
-    index = [slice(None, None, max(extent // _WINDOWS, 1)) for extent in mask.shape[:-1]]
-    part = mask[(*index, slice(_WINDOW))]
-    return int(numpy.count_nonzero(part[..., 1:] != part[..., :-1])) / max(part.size, 1)
-
-
-def is_patchy(condition: numpy.ndarray, itemsize: int) -> bool:
-    """Return whether ``where`` on elements of this size is faster without branches."""
-    return changes(condition) > _PATCHY * itemsize
 
 
 def _where_dtype(_: Any, x: Any, y: Any) -> numpy.dtype[Any]:
@@ -75,7 +55,7 @@ def _way(condition: Any, x: Any, y: Any, out: numpy.ndarray) -> Callable[..., No
     if numpy.may_share_memory(out, condition):
         return _choose_first
     same = x.dtype == y.dtype == out.dtype
-    if same and out.itemsize in _WORDS and is_patchy(condition, out.itemsize):
+    if same and out.itemsize in _WORDS and is_patchy(condition, BRANCHES * out.itemsize):
         return _choose_bits
     return _choose_first if numpy.may_share_memory(out, x) else _choose_runs
 
@@ -249,6 +229,8 @@ def _names() -> Iterator[tuple[str, Elementwise]]:
 
 
 BY_NAME: dict[str, Elementwise] = dict(_names())
+#: The row that copies its operand.
+COPY = BY_NAME["positive"]
 BY_UFUNC: dict[numpy.ufunc, Elementwise] = {
     row.ufunc: row for row in ELEMENTWISE if row.ufunc is not None
 }

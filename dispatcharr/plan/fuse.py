@@ -33,7 +33,7 @@ from dispatcharr.expr.order import order_of, strides_in_order
 from dispatcharr.ops.row import Reduction
 from dispatcharr.plan.collapse import collapse
 from dispatcharr.plan.graph import Graph, frozen
-from dispatcharr.plan.region import Instruction, Layout, Reducing, Region
+from dispatcharr.plan.region import ERROR_KINDS, Instruction, Layout, Reducing, Region
 from dispatcharr.plan.work import Work, count_work
 
 __all__ = ["LONGEST_PROGRAM", "Plan", "ReduceRequest", "Step", "plan"]
@@ -60,6 +60,8 @@ class ReduceRequest:
         What the row's ``finish`` is told.
     masked : bool
         Whether that value is a pair (``CHOSEN``) of what is reduced and a mask of what counts.
+    errors : tuple of str or None
+        Error modes of the reduction itself, where nothing that it reads has its own.
     """
 
     row: Reduction
@@ -68,13 +70,15 @@ class ReduceRequest:
     dtype: numpy.dtype[Any]
     params: tuple[tuple[str, Any], ...]
     masked: bool = False
+    errors: tuple[str, ...] | None = None
 
     @property
     def key(self) -> tuple[Any, ...]:
         """What plans are cached under: a NaN among the parameters equals itself."""
         names = tuple([name for name, _ in self.params])
         values = frozen(tuple([value for _, value in self.params]))
-        return self.row, self.axes, self.state_dtype, self.dtype, self.masked, names, values
+        how = self.state_dtype, self.dtype, self.masked, self.errors
+        return self.row, self.axes, *how, names, values
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +86,14 @@ class Step:
     """One region with where its buffers come from and go to.
 
     ``inputs`` names leaves ``("leaf", i)`` and earlier results ``("node", i)``; ``outputs`` are the
-    indices of the nodes whose values it stores.
+    indices of the nodes whose values it stores. ``warns`` are the kinds of floating-point errors that
+    the user is to be warned of.
     """
 
     region: Region
     inputs: tuple[tuple[str, int], ...]
     outputs: tuple[int, ...]
-    errors: tuple[str, ...] | None
+    warns: frozenset[str]
     work: Work
 
 
@@ -246,6 +251,12 @@ class _Planner:
         reducing = None
         if request is not None:
             reducing = geometry.reducing(request, self._reduced(request, registers))
+        errors = next((nodes[i].errors for i in group if nodes[i].errors is not None), None)
+        if errors is None and request is not None:
+            errors = request.errors
+        modes = zip(ERROR_KINDS, errors or (), strict=False)
+        warns = frozenset([kind for kind, mode in modes if mode == "warn"])
+        unsure = request is not None and request.row.unsure
         region = Region(
             geometry.shape,
             geometry.inputs,
@@ -254,10 +265,10 @@ class _Planner:
             geometry.outputs,
             reducing,
             self._reason(outputs, request),
+            frozenset(ERROR_KINDS) if unsure else warns,
         )
-        errors = next((nodes[i].errors for i in group if nodes[i].errors is not None), None)
         fresh = [i not in self.outs for i in outputs]
-        return Step(region, tuple(sources), outputs, errors, count_work(region, fresh))
+        return Step(region, tuple(sources), outputs, warns, count_work(region, fresh))
 
     def _reduced(
         self, request: ReduceRequest, registers: dict[tuple[str, int], int]

@@ -15,7 +15,10 @@ import numpy
 
 from dispatcharr.ops.row import Reduction, Row
 
-__all__ = ["Instruction", "Layout", "Reducing", "Region"]
+__all__ = ["ERROR_KINDS", "Instruction", "Layout", "Reducing", "Region"]
+
+#: Floating-point errors in NumPy's words, in the order in which nodes keep their modes.
+ERROR_KINDS = ("divide by zero", "overflow", "underflow", "invalid value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,8 @@ class Region:
         Terminal reduction; its result is the last output buffer.
     border : str
         Why the region ends where it ends.
+    watch : frozenset of str
+        Which of :data:`ERROR_KINDS` somebody asks for; others may go unnoticed.
     """
 
     shape: tuple[int, ...]
@@ -137,6 +142,7 @@ class Region:
     output_layouts: tuple[Layout, ...]
     reducing: Reducing | None
     border: str
+    watch: frozenset[str] = frozenset(ERROR_KINDS)
 
     @property
     def elements(self) -> int:

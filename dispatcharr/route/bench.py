@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -112,24 +113,33 @@ class Bench:
             cache_bytes=self.shipped.cache_bytes,
             bandwidth=self.bandwidth,
             fault=self.fault,
-            op=completed(self.op, self.shipped),
+            op=completed(self.op, self.shipped.op),
+            compiled=completed({}, self.shipped.compiled, pace(self.op, self.shipped.op)),
             overhead=self.overhead,
             block_bytes=self.block_bytes,
         )
 
 
-def completed(op: dict[str, dict[str, float]], base: Profile) -> dict[str, dict[str, float]]:
-    """Return the measured costs, and shipped ones at this machine's pace where there are none."""
+Table = Mapping[str, Mapping[str, float]]
+
+
+def pace(op: Table, base: Table) -> float:
+    """Return how much longer operations take here than in ``base``."""
     ratios = [
-        seconds / base.op[cost][char]
+        seconds / base[cost][char]
         for cost, row in op.items()
         for char, seconds in row.items()
-        if char in base.op.get(cost, {})
+        if char in base.get(cost, {})
     ]
-    pace = median(ratios) if ratios else 1.0
+    return median(ratios) if ratios else 1.0
+
+
+def completed(op: Table, base: Table, at: float | None = None) -> dict[str, dict[str, float]]:
+    """Return the measured costs, and shipped ones at this machine's pace where there are none."""
+    slower = pace(op, base) if at is None else at
     table = {
-        cost: {char: seconds * pace for char, seconds in row.items()}
-        for cost, row in base.op.items()
+        cost: {char: seconds * slower for char, seconds in row.items()}
+        for cost, row in base.items()
     }
     for cost, row in op.items():
         table.setdefault(cost, {}).update(row)

@@ -121,7 +121,7 @@ class Corrections:
         grown = max(measured - fixed, 0.01 * estimate.sized)
         weight = estimate.sized / (estimate.sized + fixed)
         sample = math.log(grown / estimate.sized)
-        where = (estimate.backend, key)
+        where = (estimate.label, key)
         with self._lock:
             entry = self._ratios.get(where)
             if entry is None:

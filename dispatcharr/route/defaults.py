@@ -17,7 +17,9 @@ import numpy
 
 from dispatcharr.backends.base import Profile
 
-__all__ = ["KINDS", "OP_SECONDS", "Kind", "cache_sizes", "kind_of_machine", "shipped"]
+__all__ = [
+    "COMPILED_SECONDS", "KINDS", "OP_SECONDS", "Kind", "cache_sizes", "kind_of_machine", "shipped",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,9 @@ KINDS: Mapping[str, Kind] = {
 }
 
 #: Seconds of dispatcharr's own steps, on a core that makes a NumPy call in ``NUMPY_CALL``.
-OVERHEAD = {"record": 17e-6, "plan": 20e-6, "run": 6e-6, "call": 2.2e-6}
+OVERHEAD = {
+    "record": 17e-6, "plan": 20e-6, "run": 6e-6, "call": 2.2e-6, "compile": 40e-3, "load": 3e-3,
+}  # fmt: skip
 NUMPY_CALL = 0.37e-6
 BLOCK_BYTES = 1 << 19
 
@@ -127,23 +131,33 @@ _TABLE: Mapping[str, tuple[float, ...]] = {
     "reduce_prod": (0.83, 0.82, 3.3, 0.48, 0.62, 0.68, 0.68, 4.6, 4.9),
     "reduce_logical": (0.17, 0.11, 1.4, 0.16, 0.1, 0.04, 0.014, 0.35, 0.2),
     "reduce_arg": (0.13, 0.066, 2.2, 0.075, 0.037, 0.011, 0.009, _NAN, _NAN),
-    "reduce_count": (0.43, 0.37, 1.7, 0.43, 0.37, 0.31, 0.29, 0.61, 0.46),
+    "reduce_count": (0.43, 0.43, 2.7, 0.15, 0.083, 0.037, 0.037, 1.3, 1.7),
     "reduce_moments": (0.67, 0.48, 15.0, _NAN, _NAN, _NAN, _NAN, _NAN, _NAN),
 }
 
 
-def _by_char() -> dict[str, dict[str, float]]:
+#: The same of the ``compiled`` engine: what an operation adds to a loop that has its operands in
+#: registers.
+_COMPILED: Mapping[str, tuple[float, ...]] = {
+    # f8, f4, f2, i8, i4, u1, b1, c16, c8
+    "copy": (0.03, 0.02, 0.05, 0.03, 0.02, 0.01, 0.01, 0.06, 0.03),
+    "arith": (0.06, 0.03, 0.5, 0.06, 0.03, 0.02, 0.02, 0.3, 0.2),
+}
+
+
+def _by_char(table: Mapping[str, tuple[float, ...]]) -> dict[str, dict[str, float]]:
     chars = [numpy.dtype(code).char for code in _CODES]
     return {
         cost: {
             char: value * _NANO for char, value in zip(chars, values, strict=True) if value == value
         }
-        for cost, values in _TABLE.items()
+        for cost, values in table.items()
     }
 
 
 #: ``{cost class: {dtype character: seconds per element}}``
-OP_SECONDS: Mapping[str, Mapping[str, float]] = _by_char()
+OP_SECONDS: Mapping[str, Mapping[str, float]] = _by_char(_TABLE)
+COMPILED_SECONDS: Mapping[str, Mapping[str, float]] = {**OP_SECONDS, **_by_char(_COMPILED)}
 
 
 def shipped(threads: int, kind: str | None = None) -> Profile:
@@ -182,6 +196,7 @@ def shipped(threads: int, kind: str | None = None) -> Profile:
         },
         fault={"serial": constants.fault, "threads": constants.fault / shared},
         op=OP_SECONDS,
+        compiled=COMPILED_SECONDS,
         overhead={**OVERHEAD, "wake": constants.wake, "queue": constants.queue},
         block_bytes=BLOCK_BYTES,
     )

@@ -73,6 +73,8 @@ class Estimate:
         compilation.
     sized : float
         The uncorrected part that grows with the kernel, to which the correction applies.
+    engine : str
+        How the backend would run the kernel's body; empty where it has one way.
     """
 
     backend: str
@@ -81,6 +83,12 @@ class Estimate:
     bound: str
     run: float
     sized: float
+    engine: str = ""
+
+    @property
+    def label(self) -> str:
+        """The backend's name and its engine."""
+        return f"{self.backend}/{self.engine}" if self.engine else self.backend
 
     @property
     def terms(self) -> tuple[tuple[str, float], ...]:
@@ -100,7 +108,9 @@ class Estimate:
         return f"{self.backend} {duration(self.seconds)}"
 
 
-def price(work: Work, backend: str, rates: Rates, correction: float = 1.0) -> Estimate:
+def price(
+    work: Work, backend: str, rates: Rates, correction: float = 1.0, engine: str = ""
+) -> Estimate:
     """Return what ``work`` would take on a backend with these rates.
 
     Parameters
@@ -113,6 +123,8 @@ def price(work: Work, backend: str, rates: Rates, correction: float = 1.0) -> Es
         The backend's speeds.
     correction : float
         Learned ratio of measured to predicted time for this kind of kernel.
+    engine : str
+        Engine to put on the estimate.
     """
     elements = work.elements
     steps = work.ops if work.reduction is None else (*work.ops, work.reduction)
@@ -154,6 +166,7 @@ def price(work: Work, backend: str, rates: Rates, correction: float = 1.0) -> Es
         bound="memory" if memory > compute else "compute",
         run=run,
         sized=sized,
+        engine=engine,
     )
 
 

@@ -7,7 +7,6 @@ wrong with it and the remedy. A missing file is the normal state of a new user a
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 
-from dispatcharr._config import variable
+from dispatcharr._config import cache_folder
 from dispatcharr._errors import ProfileWarning, user_level
 from dispatcharr.backends.base import Profile
 from dispatcharr.kernels.cpus import thread_count
@@ -24,7 +23,6 @@ from dispatcharr.route.machine import machine
 from dispatcharr.route.stored import UnusableProfile, as_stored, read, write
 
 __all__ = [
-    "cache_folder",
     "current",
     "default_profile",
     "load",
@@ -34,23 +32,6 @@ __all__ = [
     "use",
     "with_threads",
 ]
-
-
-def cache_folder() -> str:
-    """Return the folder for files that may be lost: the user's cache, unless the option names one.
-
-    The option is the environment variable ``DISPATCHARR_CACHE_DIR``.
-    """
-    folder = variable("DISPATCHARR_CACHE_DIR")  # now: a test or a program may still set it
-    if folder:
-        return os.path.expanduser(folder)
-    if sys.platform.startswith("linux"):
-        # The rule of platformdirs, whose import takes ten times as long as reading a profile.
-        base = variable("XDG_CACHE_HOME")
-        return os.path.join(base or os.path.expanduser("~/.cache"), "dispatcharr")
-    import platformdirs
-
-    return platformdirs.user_cache_dir("dispatcharr", appauthor=False)
 
 
 def profile_path() -> str:

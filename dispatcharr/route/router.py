@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy
 
 from dispatcharr._errors import BackendUnavailableError
-from dispatcharr.backends.base import Backend, Profile, Rates, host_rates
+from dispatcharr.backends.base import Backend, Profile, Rates, host_rates, label
 from dispatcharr.plan.work import Work
 from dispatcharr.route.correct import Corrections, keep_at_exit
 from dispatcharr.route.price import Estimate, price
@@ -37,13 +37,18 @@ class Decision:
     backend : str
         Name of the chosen backend.
     estimates : tuple of Estimate
-        Of every backend that could run the kernel, the cheapest first.
+        Of every backend that could run the kernel, with its cheapest engine; the cheapest first.
     refused : tuple of (str, str)
         The other backends, each with its reason.
     forced : str or None
         Name of the backend that was asked for.
     measured : float or None
         Seconds that ``Backend.run`` took, once it has.
+    engines : tuple of (str, str)
+        Engines that cannot run it, of backends that have others, each with its reason.
+    better : Estimate or None
+        Of a kernel that would be cheaper still and is not built yet; ``run`` is what it would take
+        then.
     """
 
     backend: str
@@ -51,6 +56,8 @@ class Decision:
     refused: tuple[tuple[str, str], ...]
     forced: str | None = None
     measured: float | None = None
+    engines: tuple[tuple[str, str], ...] = ()
+    better: Estimate | None = None
 
     @property
     def reason(self) -> str:
@@ -96,19 +103,19 @@ class _Desk:
         keep_at_exit(self.corrections, profile)
 
     def rates_of(self, backend: Backend, built: bool) -> Rates:
-        found = self.rates.get((backend.name, built))
+        found = self.rates.get((label(backend), built))
         if found is None:
             found = backend.rates(self.profile)
             if built:
                 found = replace(found, compile=0.0)
-            self.rates[backend.name, built] = found
+            self.rates[label(backend), built] = found
         return found
 
     def ratio(self, backend: Backend, able: Sequence[Backend], key: str) -> float:
         siblings = [
-            other.name for other in able if other is not backend and other.place == backend.place
+            label(other) for other in able if other is not backend and other.place == backend.place
         ]
-        return self.corrections.ratio(backend.name, key, siblings)
+        return self.corrections.ratio(label(backend), key, siblings)
 
 
 _desks: list[_Desk] = []
@@ -146,7 +153,7 @@ def choose(
     forced : str, optional
         Name of the backend that the user asked for.
     built : set of str
-        Names of backends that need not compile this kernel any more.
+        Labels of backends that need not compile this kernel any more.
 
     Raises
     ------
@@ -156,7 +163,7 @@ def choose(
     desk = _desk(profile)
     able = [backend for backend, refusal in candidates if refusal is None]
     ratios = tuple([desk.ratio(backend, able, work.key) for backend in able])
-    answers = tuple([(backend.name, refusal) for backend, refusal in candidates])
+    answers = tuple([(label(backend), refusal) for backend, refusal in candidates])
     key = (work, forced, ratios, frozenset(built), answers)
     found = desk.decisions.get(key)
     if found is None:
@@ -176,16 +183,37 @@ def _decide(
     forced: str | None,
     built: Set[str],
 ) -> Decision:
-    refused = tuple([(backend.name, why) for backend, why in candidates if why is not None])
+    names = {backend.name for backend in able}
+    # A backend with another engine has not refused.
+    refused = {b.name: why for b, why in candidates if why is not None and b.name not in names}
+    engines = {label(b): why for b, why in candidates if why is not None and b.name in names}
     if forced is not None or not able:
-        _check_choice(refused, able, forced)
-    estimates = [
-        price(work, backend.name, desk.rates_of(backend, backend.name in built), ratio)
-        for backend, ratio in zip(able, ratios, strict=True)
-    ]
+        _check_choice(tuple(refused.items()), able, forced)
+    estimates: list[Estimate] = []
+    unbuilt: list[Estimate] = []
+    for backend, ratio in zip(able, ratios, strict=True):
+        rates = desk.rates_of(backend, label(backend) in built)
+        found = price(work, backend.name, rates, ratio, getattr(backend, "engine", ""))
+        # What is built in the background cannot run now, whatever it costs.
+        (unbuilt if rates.compile and hasattr(backend, "order") else estimates).append(found)
+    if not estimates:  # an engine that has no kernel yet finds another way
+        estimates, unbuilt = unbuilt, []
     estimates.sort(key=_seconds)
-    asked = [found.backend for found in estimates if found.backend == forced]
-    return Decision((*asked, estimates[0].backend)[0], tuple(estimates), refused, forced)
+    best = {found.backend: found for found in reversed(estimates)}
+    chosen = best[forced] if forced in best else estimates[0]
+    better = [e for e in unbuilt if e.run < chosen.run and forced in (None, e.backend)]
+    return Decision(
+        chosen.backend,
+        tuple(sorted(best.values(), key=_seconds)),
+        tuple(refused.items()),
+        forced,
+        engines=tuple(engines.items()),
+        better=min(better, key=_run, default=None),
+    )
+
+
+def _run(estimate: Estimate) -> float:
+    return estimate.run
 
 
 def _seconds(estimate: Estimate) -> float:

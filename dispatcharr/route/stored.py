@@ -19,7 +19,7 @@ from dispatcharr.route.machine import machine
 
 __all__ = ["SCHEMA", "UnusableProfile", "as_stored", "read", "write"]
 
-SCHEMA = 1
+SCHEMA = 2
 #: Longest file that is read; a full profile has some 10 KB.
 _LONGEST = 1 << 22
 
@@ -32,6 +32,7 @@ _FIGURES: Mapping[str, tuple[int, float, float]] = {
     "overhead": (1, 0.0, 1.0),
     "bandwidth": (2, 1e6, 1e16),
     "op": (2, 1e-14, 1e-3),
+    "compiled": (2, 1e-14, 1e-3),
     "correction": (2, 0.25, 4.0),
 }
 _CREWS = ("serial", "threads")
@@ -39,9 +40,10 @@ _CREWS = ("serial", "threads")
 _NEEDED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("cache_bytes", ("L1", "L2", "L3")),
     ("fault", _CREWS),
-    ("overhead", ("record", "plan", "run", "call", "wake", "queue")),
+    ("overhead", ("record", "plan", "run", "call", "wake", "queue", "compile", "load")),
     ("bandwidth", _CREWS),
     ("op", ("arith",)),
+    ("compiled", ("arith",)),
 )
 
 

@@ -8,7 +8,8 @@ import numpy
 import pytest
 
 import dispatcharr as np
-from dispatcharr.ops.table import BY_NAME, changes
+from dispatcharr.ops.masks import changes
+from dispatcharr.ops.table import BY_NAME
 
 SIZE = 70_000
 

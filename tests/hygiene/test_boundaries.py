@@ -42,12 +42,11 @@ SPELLED: dict[str, dict[str, str]] = {
     "face/functions.py": {
         "astype clip where": "their signatures are not those of ufuncs, and so are written by hand",
     },
-    "face/limits.py": {"positive": "the row that copies: others are as dear as a copy"},
     "face/ndarray.py": {
         "astype clip conjugate divmod": "methods whose signatures are not those of a function",
     },
     "face/operators.py": {
-        "power": "NumPy computes some powers, such as x**2, by other operations",
+        "pow": "Python's name of the operator that NumPy computes in other ways too: x**2",
         "log": "NumPy's mode for floating-point errors that are to be heard",
     },
     "face/reductions.py": {
@@ -56,7 +55,16 @@ SPELLED: dict[str, dict[str, str]] = {
         "max min": "the rows that amax and amin stand for",
         "where": "the keyword of that name, which takes a mask",
     },
-    "kernels/blocks.py": {"log": "NumPy's mode for floating-point errors that are to be heard"},
+    "kernels/blocks.py": {
+        "divide": "a kind of floating-point error",
+        "log": "NumPy's mode for floating-point errors that are to be heard",
+    },
+    "kernels/compiled_reduce.py": {"log": "NumPy's mode for errors that are to be heard"},
+    "kernels/llvm_fold.py": {"*": "the table of the instructions that fold each reduction"},
+    "kernels/llvm_program.py": {
+        "arange full linspace": "the instructions that count an element's place out",
+    },
+    "kernels/simd_math.py": {"*": "functions of the C mathematical library, by its names"},
     "route/": {
         "serial threads": "columns of the profile, which are named after the crews measured",
     },
@@ -81,7 +89,7 @@ def operations() -> set[str]:
 
 def own_backends() -> set[str]:
     modules = {module.name for module in pkgutil.iter_modules(backends.__path__)}
-    return modules - {"base", "registry"}
+    return modules - {"base", "host", "registry"}
 
 
 def spelled(tree: ast.Module, names: set[str]) -> set[tuple[str, int]]:

@@ -12,7 +12,7 @@ from dispatcharr.backends.base import Profile, Rates, host_rates
 from dispatcharr.plan.work import Work
 from dispatcharr.route import profile as profiles
 from dispatcharr.route import router
-from dispatcharr.route.defaults import OP_SECONDS
+from dispatcharr.route.defaults import COMPILED_SECONDS, OP_SECONDS
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,11 @@ def make_machine(
             "call": 4e-7,
             "wake": wake,
             "queue": 1e-6,
+            "compile": 40e-3,
+            "load": 3e-3,
         },
         block_bytes=256 << 10,
+        compiled=COMPILED_SECONDS,
     )
 
 

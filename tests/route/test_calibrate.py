@@ -110,7 +110,7 @@ def test_time_that_is_up_leaves_scaled_defaults(monkeypatch, tmp_path):
 def test_costs_that_were_not_reached_keep_pace_with_the_measured():
     base = bench.shipped(2)
     measured = {"arith": {"d": 3 * base.op["arith"]["d"]}, "exp": {"d": 3 * base.op["exp"]["d"]}}
-    found = bench.completed(measured, base)
+    found = bench.completed(measured, base.op)
     assert found["arith"]["d"] == measured["arith"]["d"]
     assert found["trig"]["f"] == pytest.approx(3 * base.op["trig"]["f"])
 

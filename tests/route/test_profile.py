@@ -14,10 +14,10 @@ from dataclasses import replace
 import platformdirs
 import pytest
 
+from dispatcharr._config import cache_folder
 from dispatcharr._errors import ProfileWarning
 from dispatcharr.route import profile as profiles
 from dispatcharr.route.profile import (
-    cache_folder,
     current,
     default_profile,
     load,
@@ -63,7 +63,7 @@ def test_saved_file_is_for_people_to_read(measured):
         text = file.read()
     assert text.startswith('{\n  "bandwidth": {\n    "serial": {\n')
     assert '"fault": {\n    "serial": 1e-10,' in text
-    assert json.loads(text)["schema"] == 1
+    assert json.loads(text)["schema"] == 2
     assert text.endswith("}\n")
 
 

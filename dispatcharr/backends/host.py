@@ -1,0 +1,81 @@
+"""What the backends of the host have in common: the engines that run a kernel's body.
+
+``blocks`` runs everything. ``compiled`` has to build its kernels first; a kernel that is not there
+yet, or cannot be made for these buffers, is run by ``blocks``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy
+
+from dispatcharr.backends.base import Profile, Rates, host_rates
+from dispatcharr.kernels import blocks, compiled
+from dispatcharr.kernels.blocks import Job as BlocksJob
+from dispatcharr.plan.region import Region
+
+__all__ = ["ENGINES", "Host"]
+
+ENGINES = ("blocks", "compiled")
+Job = BlocksJob | compiled.Job
+
+
+class Host:
+    """One way of running kernels on the host: a crew and an engine.
+
+    Parameters
+    ----------
+    engine : {"blocks", "compiled"}
+        What runs the kernel's body.
+    """
+
+    name: str
+    place = "host"
+
+    def __init__(self, engine: str) -> None:
+        self.engine = engine
+        self.block_bytes = 1 << 19
+        self.stream_bytes = 1 << 25
+
+    def supports(self, region: Region) -> str | None:
+        """Return None, or why the engine cannot run ``region``."""
+        return None if self.engine == "blocks" else compiled.refusal(region)
+
+    def rates(self, profile: Profile) -> Rates:
+        """Return the speeds of this crew with this engine."""
+        self.block_bytes = profile.block_bytes
+        self.stream_bytes = profile.cache_bytes.get("L3", self.stream_bytes)
+        return host_rates(profile, self.name, self.engine)
+
+    def ready(self, region: Region) -> bool:
+        """Return whether the kernel is built."""
+        return self.engine == "blocks" or compiled.ready(region)
+
+    def order(
+        self,
+        region: Region,
+        inputs: Sequence[numpy.ndarray],
+        outputs: Sequence[numpy.ndarray],
+        stored: bool = False,
+        wait: bool = False,
+    ) -> str | None:
+        """Have the kernel built in the background; return None, or why it never can be."""
+        if self.engine == "blocks":
+            return None
+        return compiled.order(region, inputs, outputs, stored, wait)
+
+    def prepare(
+        self,
+        region: Region,
+        inputs: Sequence[numpy.ndarray],
+        outputs: Sequence[numpy.ndarray],
+        pieces: int,
+    ) -> Job:
+        """Bind ``region`` to its buffers and cut it into tasks."""
+        if self.engine == "compiled":
+            stream = sum([buffer.nbytes for buffer in outputs]) > self.stream_bytes
+            job = compiled.prepare(region, inputs, outputs, pieces, region.watch, stream, buy=False)
+            if isinstance(job, compiled.Job):
+                return job
+        return blocks.prepare(region, inputs, outputs, self.block_bytes, pieces)

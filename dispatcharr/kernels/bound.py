@@ -1,0 +1,248 @@
+"""A region with the strides of its operands: which kernel that takes, and how its space is cut."""
+
+from __future__ import annotations
+
+import re
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy
+
+from dispatcharr.kernels import native
+from dispatcharr.kernels.build import Builder
+from dispatcharr.kernels.compiled_reduce import boxes
+from dispatcharr.kernels.errors import Suspects
+from dispatcharr.kernels.grid import block_grid
+from dispatcharr.kernels.llvm import Program, form_of, kernel_text, parameters, program_of
+from dispatcharr.kernels.target import architecture
+from dispatcharr.plan.region import Layout, Reducing, Region
+
+__all__ = ["MISALIGNED", "Bound", "Cut", "Known", "bind", "forms", "know"]
+
+MISALIGNED = "an operand is not aligned in memory; NumPy's loops copy such operands piece by piece"
+#: Elements under which a task is not cut further: handing one out costs as much as some thousand.
+_SMALLEST_TASK = 1 << 14
+#: Sets of strides that are remembered for a region.
+_MOST_FORMS = 64
+#: Bytes of a row that are worth streaming: its ends, which share cache lines, are not streamed.
+_STREAMED_ROW = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Boxes by task, as addresses of tables of words, and the memory that these are in."""
+
+    boxes: tuple[tuple[int, ...], ...]
+    memory: numpy.ndarray
+    segments: int = 0
+
+
+class Known:
+    """What is known of a region whatever its buffers."""
+
+    def __init__(self, region: Region, program: Program) -> None:
+        self.region = weakref.ref(region)
+        self.program = program
+        self.signature = _signature(region)
+        self.suspects = Suspects(program)
+        self.parameters = [
+            value
+            for instruction in region.program
+            if instruction.row.nin == 0
+            for value in parameters(instruction)
+        ]
+        self.fields = [operand for operand in program.operands if operand.role == "field"]
+        self.forms: dict[tuple[tuple[int, ...], ...], Bound | str] = {}
+
+
+class Bound:
+    """A program over operands of given strides."""
+
+    def __init__(self, known: Known, region: Region, strides: list[tuple[int, ...]]) -> None:
+        self.known = known
+        self.program = known.program
+        self.reducing = region.reducing
+        self.shape = region.shape or (1,)
+        self.form = form_of(self.program, self.shape, strides)
+        self.key = (known.signature, self.form)
+        given = len(strides) - len(known.fields)
+        #: Per operand the words after its address in the table of arguments.
+        self.rows = [list(own) or [0] * len(self.shape) for own in strides[:given]]
+        self.function: Callable[[int, int], None] | None = None
+        self._cuts: dict[int, Cut] = {}
+        width = max((operand.dtype.itemsize for operand in self.program.operands), default=8)
+        self.streams = len(self.shape) == 1 or self.shape[-1] * width >= _STREAMED_ROW
+
+    def text(self) -> str:
+        """Return the kernel's text; called on the thread that compiles."""
+        lanes, declarations = _mathematics(self.program)
+        return kernel_text(self.program, self.form, lanes, architecture(), declarations)
+
+    def ready(self, builder: Builder, buy: bool) -> Callable[[int, int], None] | None:
+        """Return the kernel if it is there."""
+        if self.function is None:
+            address = builder.ask(self.key, self.text, buy=buy)
+            if address is not None:
+                self.function = native.function(address)
+        return self.function
+
+    def cut(self, pieces: int) -> Cut:
+        """Return how the space is cut: into about ``pieces`` tasks where nothing is reduced."""
+        if self.reducing is not None:
+            pieces = 0
+        found = self._cuts.get(pieces)
+        if found is None:
+            if self.reducing is None:
+                found = _cut(self.shape, pieces)
+            else:
+                found = _reducing_cut(self.shape, self.reducing)
+            self._cuts[pieces] = found
+        return found
+
+
+_known: weakref.WeakKeyDictionary[Region, Known | str] = weakref.WeakKeyDictionary()
+
+
+def know(region: Region) -> Known | str:
+    """Return what is known of ``region``, or why it is not compiled."""
+    found = _known.get(region)
+    if found is None:
+        program = program_of(region)
+        found = program if isinstance(program, str) else Known(region, program)
+        _known[region] = found
+    return found
+
+
+def forms(region: Region) -> list[Bound]:
+    """Return all that ``region`` was bound to so far and that can be compiled."""
+    found = _known.get(region)
+    if not isinstance(found, Known):
+        return []
+    return [bound for bound in list(found.forms.values()) if isinstance(bound, Bound)]
+
+
+def bind(
+    region: Region, inputs: Sequence[numpy.ndarray], outputs: Sequence[numpy.ndarray]
+) -> Bound | str:
+    """Return ``region`` with the strides of its buffers, or why that is not compiled."""
+    known = know(region)
+    if isinstance(known, str):
+        return known
+    # The result of a reduction, the last output, is not written by the kernel.
+    buffers = [*inputs, *outputs[: len(region.outputs)]]
+    strides = tuple([buffer.strides for buffer in buffers])
+    bound = known.forms.get(strides)
+    if bound is None:
+        if len(known.forms) >= _MOST_FORMS:
+            known.forms.clear()
+        bound = known.forms[strides] = _bind(known, region, buffers)
+    if isinstance(bound, Bound) and any([not buffer.flags.aligned for buffer in buffers]):
+        return MISALIGNED
+    return bound
+
+
+def _bind(known: Known, region: Region, buffers: Sequence[numpy.ndarray]) -> Bound | str:
+    layouts = [*region.inputs, *region.output_layouts]
+    strides = [_strides(layout, buffer) for layout, buffer in zip(layouts, buffers, strict=True)]
+    for layout, own in zip(layouts, strides, strict=True):
+        if any(stride % layout.dtype.alignment for stride in own):
+            return MISALIGNED
+    between = len(region.inputs)
+    strides[between:between] = [()] * len(known.parameters)
+    if region.reducing is not None:
+        sizes = [operand.dtype.itemsize for operand in known.fields]
+        strides += [_field_strides(region.reducing, size) for size in sizes]
+    return Bound(known, region, strides)
+
+
+def _strides(layout: Layout, buffer: numpy.ndarray) -> tuple[int, ...]:
+    """Return byte strides over the space: 0 where broadcast, none for a constant."""
+    if not layout.shape:
+        return ()
+    view = layout.view(buffer)
+    return tuple([0 if n == 1 else s for n, s in zip(view.shape, view.strides, strict=True)])
+
+
+def _field_strides(reducing: Reducing, itemsize: int) -> tuple[int, ...]:
+    """Return the byte strides of an array of states over the space."""
+    found = []
+    for axis in range(len(reducing.shape) - 1, -1, -1):
+        found.append(0 if axis in reducing.axes else itemsize)
+        itemsize *= reducing.shape[axis]
+    return tuple(reversed(found))
+
+
+def _cut(shape: tuple[int, ...], pieces: int) -> Cut:
+    elements = 1
+    for extent in shape:
+        elements *= extent
+    share = max(-(-elements // pieces), _SMALLEST_TASK if pieces > 1 else 1)
+    grid = block_grid(shape, share, None, pieces)
+    tasks = [list(grid.blocks(task)) for task in range(grid.tasks)]
+    rows = [
+        [*(one.start for one in box), *(one.stop for one in box)] for task in tasks for box in task
+    ]
+    memory = numpy.array(rows, numpy.int64).reshape(-1, 2 * len(shape))
+    address = iter(_addresses(memory))
+    return Cut(tuple(tuple(next(address) for _ in task) for task in tasks), memory)
+
+
+def _reducing_cut(shape: tuple[int, ...], reducing: Reducing) -> Cut:
+    rows = boxes(shape, reducing.axes)
+    memory = numpy.array(rows, numpy.int64).reshape(-1, 3 * len(shape) + 1)
+    # Nothing at all is one segment that stays neutral.
+    segments = max((row[2 * len(shape)] for row in rows), default=0) + 1
+    return Cut(tuple((address,) for address in _addresses(memory)), memory, segments)
+
+
+def _addresses(memory: numpy.ndarray) -> range:
+    """Return the address of each row."""
+    first = memory.__array_interface__["data"][0]
+    return range(first, first + memory.nbytes, memory.strides[0])
+
+
+def _signature(region: Region) -> tuple[Any, ...]:
+    """Return what tells the program of ``region`` from others in this process."""
+    reducing = region.reducing
+    reduced: tuple[Any, ...] = ()
+    if reducing is not None:
+        reduced = (
+            reducing.row.name, reducing.register, reducing.axes, reducing.state_dtype,
+            reducing.mask,
+        )  # fmt: skip
+    return (
+        tuple([(layout.dtype.char, bool(layout.shape)) for layout in region.inputs]),
+        tuple(
+            [
+                (i.row, i.operands, i.dtypes, len(parameters(i)) if i.row.nin == 0 else 0)
+                for i in region.program
+            ]
+        ),
+        region.outputs,
+        reduced,
+    )
+
+
+#: Bytes of the vectors of a SIMD variant, by the letter in its name.
+_WIDTHS = {"b": 16, "c": 32, "d": 32, "e": 64, "n": 16}
+
+
+def _mathematics(program: Program) -> tuple[int, str]:
+    """Return the elements of a whole vector, and the declarations of the functions called."""
+    if not program.calls:
+        return 1, ""
+    host = native.host()
+    if isinstance(host, str):
+        raise native.BuildError(host)
+    widest = 0
+    for name in sorted(program.calls):
+        variants = host.simd_math.get(name)
+        if not variants:
+            raise native.BuildError(f"this machine has no SIMD variant of {name}")
+        found = re.match(r"_ZGV([a-z])N(\d+)", variants[0])
+        if found is None:
+            raise native.BuildError(f"{variants[0]} does not say how many elements it takes")
+        widest = max(widest, _WIDTHS[found[1]] // int(found[2]))
+    return host.vector_bytes // widest, native.simd_attributes(program.calls)

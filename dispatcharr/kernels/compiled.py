@@ -1,0 +1,218 @@
+"""The ``compiled`` engine: a region runs as one SIMD loop, made for it by LLVM.
+
+A :class:`Job` offers what the one of ``blocks`` does: ``count`` tasks that may run in any order and
+on any thread, and a ``finish``. Bits depend on the data alone.
+
+What cannot be compiled is refused with a sentence and left to ``blocks``: rows and dtypes that
+:func:`~dispatcharr.ops.bodies.body_of` refuses, and buffers that are not aligned. A kernel that is
+not built yet is not waited for either.
+
+Floating-point errors are flags of the machine, read after each task. If one instruction alone can
+have raised a flag, it did. Otherwise, and where a function may raise flags without reason,
+``blocks`` runs the region once more without storing it and says what NumPy would have said. That
+happens only when a flag is up that somebody asked for.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Collection, Sequence
+
+import numpy
+
+from dispatcharr.kernels import native
+from dispatcharr.kernels.bound import Bound, bind, forms, know
+from dispatcharr.kernels.build import Builder, shared_builder
+from dispatcharr.kernels.compiled_reduce import States
+from dispatcharr.kernels.errors import Heard, recomputed
+from dispatcharr.kernels.llvm_flags import BITS
+from dispatcharr.kernels.target import architecture
+from dispatcharr.plan.region import ERROR_KINDS, Region
+
+__all__ = ["Job", "order", "prepare", "ready", "refusal"]
+
+_ALL = frozenset(ERROR_KINDS)
+
+
+class Job:
+    """A region bound to its buffers, cut into tasks."""
+
+    __slots__ = ("_address", "_bound", "_boxes", "_function", "_held", "_states", "_watch",
+                 "_words", "count", "errors")  # fmt: skip
+
+    def __init__(
+        self, bound: Bound, function: Callable[[int, int], None],
+        held: tuple[Sequence[numpy.ndarray], Sequence[numpy.ndarray]],
+        pieces: int, watch: frozenset[str], stream: bool,
+    ) -> None:  # fmt: skip
+        cut = bound.cut(pieces)
+        inputs, outputs = held
+        words = [0, int(stream and bound.streams)]
+        operands = [*inputs, *bound.known.parameters, *outputs]
+        # The result of a reduction has no row: it is written in the end.
+        for operand, row in zip(operands, bound.rows, strict=False):
+            words.append(_start(operand))
+            words += row
+        self._states: States | None = None
+        if bound.reducing is not None:
+            self._states = States(bound.program, bound.reducing, cut.segments)
+            words += self._states.words()
+        self._words = (ctypes.c_int64 * len(words))(*words)
+        self._address = ctypes.addressof(self._words)
+        self._bound = bound
+        self._boxes = cut.boxes
+        self._function = function
+        self._held = held
+        self._watch = watch
+        self.count = len(cut.boxes)
+        self.errors: set[tuple[str, str]] = set()
+
+    def run(self, task: int) -> None:
+        """Run one task."""
+        for box in self._boxes[task]:
+            self._function(self._address, box)
+
+    def finish(self) -> None:
+        """Join partial reductions and find out which floating-point errors were met."""
+        if self._states is not None:
+            heard = Heard()
+            self._states.finish(self._held[1][-1], heard)
+            self.errors |= {(kind, name) for kind, name in heard.errors if kind in self._watch}
+        flags = self._words[0]
+        if flags and self._watch:
+            self._name_errors(flags)
+
+    def _name_errors(self, flags: int) -> None:
+        bits = BITS[architecture()]
+        suspects = self._bound.known.suspects
+        unsure = set()
+        for kind in self._watch & suspects.kinds():
+            if flags & bits[kind]:
+                name = suspects.sure(kind)
+                if name is None:
+                    unsure.add(kind)
+                else:
+                    self.errors.add((kind, name))
+        if unsure:
+            self._look_again(frozenset(unsure))
+
+    def _look_again(self, kinds: frozenset[str]) -> None:
+        known, (inputs, outputs) = self._bound.known, self._held
+        region = known.region()
+        if region is None or _overwrites(inputs, outputs):
+            # What was computed from is gone, so the first that may have met it is named.
+            self.errors |= {(kind, known.suspects.first(kind)) for kind in kinds}
+        else:
+            self.errors |= recomputed(region, inputs, kinds)
+
+
+def refusal(region: Region) -> str | None:
+    """Return why ``region`` is not compiled, as far as it says itself; None where it may be."""
+    missing = native.missing()
+    if missing is not None:
+        return missing
+    found = know(region)
+    return found if isinstance(found, str) else None
+
+
+def ready(region: Region) -> bool:
+    """Return whether a kernel of ``region`` is built, for buffers that it was ordered for."""
+    builder = shared_builder()
+    return any([bound.ready(builder, False) is not None for bound in forms(region)])
+
+
+def prepare(
+    region: Region,
+    inputs: Sequence[numpy.ndarray],
+    outputs: Sequence[numpy.ndarray],
+    pieces: int = 1,
+    watch: bool | Collection[str] = True,
+    stream: bool = False,
+    buy: bool = True,
+    builder: Builder | None = None,
+) -> Job | str | None:
+    """Bind ``region`` to its buffers and its kernel, and cut it into tasks.
+
+    Parameters
+    ----------
+    region : Region
+        What to compute.
+    inputs, outputs : sequence of numpy.ndarray
+        Buffers in the region's order. An output may be the memory of an input, element for element.
+    pieces : int
+        How many tasks are wished for; reductions are cut by their shape alone.
+    watch : bool or collection of str
+        Which of ``ERROR_KINDS`` are to be told; true for all.
+    stream : bool
+        Whether results should go past the caches, where the kernel can do so: for results that
+        nobody reads before they have left the caches.
+    buy : bool
+        Whether to have the kernel built if it is not ready.
+    builder : Builder, optional
+        Who builds it; the process's own by default.
+
+    Returns
+    -------
+    Job, str or None
+        None if the kernel is not ready; a sentence if there cannot be one.
+    """
+    bound = bind(region, inputs, outputs)
+    if isinstance(bound, str):
+        return bound
+    watched = _ALL if watch is True else frozenset(watch or ())
+    if not watched.isdisjoint(bound.known.suspects.spurious) and _overwrites(inputs, outputs):
+        return "errors of SIMD functions are told from their inputs, which this region overwrites"
+    builder = builder or shared_builder()
+    function = bound.ready(builder, buy)
+    if function is None:
+        return builder.why_not(bound.key)
+    return Job(bound, function, (inputs, outputs), pieces, watched, stream)
+
+
+def order(
+    region: Region,
+    inputs: Sequence[numpy.ndarray],
+    outputs: Sequence[numpy.ndarray],
+    stored: bool = False,
+    wait: bool = False,
+) -> str | None:
+    """Have the kernel of ``region`` for such buffers built in the background.
+
+    Parameters
+    ----------
+    region : Region
+        What to compute.
+    inputs, outputs : sequence of numpy.ndarray
+        Buffers in the region's order.
+    stored : bool
+        Whether only a kernel that an earlier process built is wanted.
+    wait : bool
+        Whether to return when it is done.
+
+    Returns
+    -------
+    str or None
+        Why there cannot be one.
+    """
+    bound = bind(region, inputs, outputs)
+    if isinstance(bound, str):
+        return bound
+    builder = shared_builder()
+    if stored:
+        builder.look(bound.key, bound.text)
+    else:
+        bound.ready(builder, True)
+    if wait:
+        builder.wait()
+    return builder.why_not(bound.key)
+
+
+def _start(buffer: numpy.ndarray) -> int:
+    """Return the address of the first element."""
+    found: int = buffer.__array_interface__["data"][0]
+    return found
+
+
+def _overwrites(inputs: Sequence[numpy.ndarray], outputs: Sequence[numpy.ndarray]) -> bool:
+    starts = {_start(buffer) for buffer in outputs}
+    return any([_start(buffer) in starts for buffer in inputs])

@@ -1,0 +1,152 @@
+"""Extremes and their places.
+
+NaN is told by comparisons that raise no flag, and takes no part in those of order, which would: it
+is kept as a field of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+
+from dispatcharr.kernels.llvm_state import (
+    FLAG,
+    INT,
+    Arrays,
+    Dtype,
+    Folding,
+    Lanes,
+    Maker,
+    Merge,
+    State,
+    constant,
+    kind_of,
+    missing,
+    present,
+)
+
+__all__ = ["extreme_of", "place_of"]
+
+
+def _last(dtype: Dtype, largest: bool) -> Any:
+    """Return the value of ``dtype`` at one end."""
+    if dtype.kind == "f":
+        return numpy.inf if largest else -numpy.inf
+    if dtype.kind == "b":
+        return int(largest)
+    info = numpy.iinfo(dtype)
+    return info.max if largest else info.min
+
+
+def _order(dtype: Dtype, greater: bool) -> str:
+    word = "gt" if greater else "lt"
+    if dtype.kind == "f":
+        return f"fcmp o{word}"
+    return f"icmp {'s' if dtype.kind == 'i' else 'u'}{word}"
+
+
+def extreme_of(greater: bool, skip: bool = False) -> Callable[[Dtype, Dtype, bool], Folding]:
+    """Return the maker of a maximum or minimum; ``skip`` leaves out NaN."""
+
+    def make(value: Dtype, state: Dtype, masked: bool) -> Folding:
+        kind, real = kind_of(value), value.kind == "f"
+        neutral = _last(value, not greater)
+        text_of = constant(value, neutral)
+        test = _order(value, greater)
+
+        def lift(lanes: Lanes, x: str, chosen: str | None, place: str) -> State:
+            least = lanes.all(kind, text_of)
+            if not real:
+                return [x if chosen is None else lanes.choose(kind, chosen, x, least)]
+            is_present = present(lanes, value, x, chosen)
+            number = lanes.choose(kind, is_present, x, least)
+            if skip:
+                return [number, is_present]
+            is_missing = missing(lanes, value, x)
+            if chosen is not None:
+                is_missing = lanes.do("and", "i1", is_missing, chosen)
+            return [number, is_missing]
+
+        def merge(lanes: Lanes, a: State, b: State) -> State:
+            better = lanes.text.let(f"{test} {lanes.type(kind)} {b[0]}, {a[0]}")
+            joined = [lanes.choose(kind, better, b[0], a[0])]
+            return [*joined, lanes.do("or", "i1", a[1], b[1])] if real else joined
+
+        def row_state(fields: Arrays) -> tuple[numpy.ndarray, ...]:
+            if not real:
+                return (fields[0],)
+            empty = fields[1] == 0 if skip else fields[1] != 0
+            return (numpy.where(empty, value.type(numpy.nan), fields[0]),)
+
+        if not real:
+            return Folding((kind,), (value,), (neutral,), lift, merge, row_state)
+        return Folding((kind, "i1"), (value, FLAG), (neutral, 0), lift, merge, row_state)
+
+    return make
+
+
+# -- places ---------------------------------------------------------------------------------------
+
+
+def place_of(greater: bool) -> Maker:
+    """Return the maker of ``argmax`` or ``argmin``: NaN comes first, then the earlier of equals."""
+
+    def make(value: Dtype, state: Dtype, masked: bool) -> Folding | str:
+        kind, real = kind_of(value), value.kind == "f"
+        last = _last(value, not greater)
+        text_of = constant(value, last)
+
+        def lift(lanes: Lanes, x: str, chosen: str | None, place: str) -> State:
+            if not real:
+                return [x, place]
+            is_missing = missing(lanes, value, x)
+            number = lanes.choose(kind, is_missing, lanes.all(kind, text_of), x)
+            return [number, place, is_missing]
+
+        def row_state(fields: Arrays) -> tuple[numpy.ndarray, ...]:
+            best = fields[0]
+            if real:
+                best = numpy.where(fields[2] != 0, value.type(numpy.nan), best)
+            # Places count from the start of the space, so segments add no length to them.
+            nothing = numpy.zeros((len(best),) + (1,) * (best.ndim - 1), numpy.intp)
+            return fields[1].astype(numpy.intp, copy=False), best, nothing
+
+        kinds: tuple[str, ...] = (kind, "i64")
+        dtypes: tuple[Dtype, ...] = (value, INT)
+        neutral: tuple[Any, ...] = (last, numpy.iinfo(INT).max)
+        if real:
+            kinds, dtypes, neutral = (*kinds, "i1"), (*dtypes, FLAG), (*neutral, 0)
+        merge = _earlier_and_better(value, greater)
+        extreme = extreme_of(greater)(value, state, masked)
+        return Folding(kinds, dtypes, neutral, lift, merge, row_state, placed=True, extreme=extreme)
+
+    return make
+
+
+def _earlier_and_better(value: Dtype, greater: bool) -> Merge:
+    kind, real = kind_of(value), value.kind == "f"
+    test, equal = _order(value, greater), "fcmp oeq" if real else "icmp eq"
+
+    def merge(lanes: Lanes, a: State, b: State) -> State:
+        text, type_ = lanes.text, lanes.type(kind)
+        better = text.let(f"{test} {type_} {b[0]}, {a[0]}")
+        same = text.let(f"{equal} {type_} {b[0]}, {a[0]}")
+        earlier = text.let(f"icmp slt {lanes.type('i64')} {b[1]}, {a[1]}")
+        take = lanes.do("or", "i1", better, lanes.do("and", "i1", same, earlier))
+        joined = []
+        if real:
+            # NaN beats what is none; of two, the earlier.
+            alone = lanes.do("and", "i1", b[2], lanes.negate(a[2]))
+            among = lanes.do("and", "i1", lanes.do("and", "i1", a[2], b[2]), earlier)
+            joined = [lanes.do("or", "i1", a[2], b[2])]
+            take = lanes.do("and", "i1", take, lanes.negate(joined[0]))
+            take = lanes.do("or", "i1", take, lanes.do("or", "i1", alone, among))
+        return [
+            lanes.choose(kind, take, b[0], a[0]),
+            lanes.choose("i64", take, b[1], a[1]),
+            *joined,
+        ]
+
+    return merge

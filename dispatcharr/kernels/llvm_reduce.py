@@ -1,0 +1,338 @@
+"""Reductions as IR: blocks of elements folded in lanes, and their states joined pairwise.
+
+A block of :data:`BLOCK` elements is folded in a fixed number of lanes, whatever the CPU, then the
+lanes are joined by halves. States of blocks wait on a stack on which two of one rank become one of
+the next: the error of a sum grows with the logarithm of its length, and its bits depend on where
+blocks begin, which the shape of the array alone says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy
+
+from dispatcharr.kernels.llvm_program import Program
+from dispatcharr.kernels.llvm_state import (
+    LANES,
+    Folding,
+    Lanes,
+    Merge,
+    State,
+    Variable,
+    across,
+    added,
+    gap_squared,
+    mean_of,
+    neutral_of,
+    put_all,
+)
+from dispatcharr.kernels.llvm_text import Text, memory_type
+
+__all__ = ["BLOCK", "SLOTS", "TILE_COLUMNS", "TILE_ROWS", "Reducer", "reducer_of"]
+
+#: Elements that are folded in lanes before states are joined pairwise.
+BLOCK = 512
+#: Words of the stack of waiting states: two counters, then states of up to 64 ranks.
+SLOTS = 2 + 64 * 4
+#: Rows by columns that are folded at a time where states lie side by side.
+TILE_ROWS, TILE_COLUMNS = 16, 256
+_TILELANES = 16
+#: Elements that are counted at a time, a bit for each.
+_TALLY = 64
+_WORD = 8
+
+
+class Reducer:
+    """Makes the functions of one reduction; see the module's docstring."""
+
+    def __init__(
+        self, folding: Folding, value: numpy.dtype[numpy.generic], masked: bool
+    ) -> None:  # fmt: skip
+        self.folding = folding
+        self.value = value
+        self.masked = masked
+        self.fields = range(len(folding.kinds))
+
+    def definitions(self) -> str:
+        """Return the text of ``block``, ``push`` and ``drain``."""
+        return self._block() + self._push() + self._drain()
+
+    # -- states in memory -----------------------------------------------------------------------
+
+    def load_state(self, text: Text, base: str) -> State:
+        """Load a state whose fields lie one word apart."""
+        return [
+            self.load_field(Lanes(text), f, text.ahead(base, str(f), _WORD)) for f in self.fields
+        ]
+
+    def store_state(self, text: Text, state: State, base: str) -> None:
+        """Store a state with its fields one word apart."""
+        for f in self.fields:
+            self.store_field(Lanes(text), f, state[f], text.ahead(base, str(f), _WORD))
+
+    def load_field(self, lanes: Lanes, field: int, pointer: str, group: str = "") -> str:
+        """Load one field of one or more states that are neighbours."""
+        kind, align = self.folding.kinds[field], self.folding.dtypes[field].alignment
+        memory = "i8" if kind == "i1" else kind
+        value = lanes.text.let(f"load {lanes.type(memory)}, ptr {pointer}, align {align}{group}")
+        if kind != "i1":
+            return value
+        return lanes.text.let(f"icmp ne {lanes.type('i8')} {value}, {lanes.all('i8', '0')}")
+
+    def store_field(
+        self, lanes: Lanes, field: int, value: str, pointer: str, group: str = ""
+    ) -> None:
+        """Store one field of one or more states that are neighbours."""
+        kind, align = self.folding.kinds[field], self.folding.dtypes[field].alignment
+        if kind == "i1":
+            value, kind = lanes.convert("zext", "i1", value, "i8"), "i8"
+        lanes.text.do(f"store {lanes.type(kind)} {value}, ptr {pointer}, align {align}{group}")
+
+    # -- elements -------------------------------------------------------------------------------
+
+    def element(self, lanes: Lanes, values: str, mask: str, i: str) -> tuple[str, str | None]:
+        """Load elements from ``i`` on, and which of them are chosen."""
+        text, dtype = lanes.text, self.value
+        pointer = text.ahead(values, i, dtype.itemsize)
+        kind = memory_type(dtype) or ""
+        value = lanes.load(kind, pointer, dtype.alignment)
+        if dtype.kind == "b":
+            value = lanes.convert("zext", "i1", self._set(lanes, value), "i8")
+        if not self.masked:
+            return value, None
+        return value, self._set(lanes, lanes.load("i8", text.ahead(mask, i), 1))
+
+    def _set(self, lanes: Lanes, byte: str) -> str:
+        return lanes.text.let(f"icmp ne {lanes.type('i8')} {byte}, {lanes.all('i8', '0')}")
+
+    def _places(self, lanes: Lanes, first: str) -> str:
+        if not self.folding.placed or lanes.count == 1:
+            return first
+        steps = ", ".join(f"i64 {i}" for i in range(lanes.count))
+        return lanes.plus("i64", lanes.spread("i64", first), f"<{steps}>")
+
+    # -- one block ------------------------------------------------------------------------------
+
+    def _block(self) -> str:
+        """Return ``block(values, mask, n, at, result)``."""
+        text = Text(
+            "define internal void @block(ptr %x, ptr %m, i64 %n, i64 %at, ptr %result) "
+            "noinline nounwind"
+        )
+        folding = self.folding
+        if folding.extreme is not None:
+            self._seek(text, folding.extreme)
+            return text.end()
+        if folding.moments:
+            state = self._two_passes(text)
+        else:
+            neutral = neutral_of(folding)
+            state = self._folded(text, folding.kinds, neutral, self._lifted, folding.merge)
+        self.store_state(text, state, "%result")
+        return text.end()
+
+    def store_neutral(self, text: Text, base: str) -> None:
+        """Store the state that changes nothing, with its fields one word apart."""
+        self.store_state(text, neutral_of(self.folding), base)
+
+    def _seek(self, text: Text, extreme: Folding) -> None:
+        """Better the state at ``result`` if this block, which is later, has something better."""
+        one = Lanes(text)
+
+        def lifted(lanes: Lanes, i: str) -> State:
+            value, chosen = self.element(lanes, "%x", "%m", i)
+            return extreme.lift(lanes, value, chosen, i)
+
+        found = self._folded(text, extreme.kinds, neutral_of(extreme), lifted, extreme.merge)
+        before = self.load_state(text, "%result")
+        start = text.let("add i64 %at, %n")
+        # Its elements come after all of the state's, so that a place here loses where they tie.
+        joined = self.folding.merge(one, before, [found[0], start, *found[1:]])
+        with text.when(text.let(f"icmp eq i64 {joined[1]}, {start}")):
+            self.store_state(text, joined, "%result")
+
+            def here(lanes: Lanes, i: str) -> State:
+                value, _ = self.element(lanes, "%x", "%m", i)
+                place = self._places(lanes, text.let(f"add i64 %at, {i}"))
+                is_it = self._is_found(lanes, value, found)
+                return [lanes.choose("i64", is_it, place, lanes.all("i64", _NOWHERE))]
+
+            (place,) = self._folded(text, ("i64",), [_NOWHERE], here, _earlier)
+            self.store_field(one, 1, place, text.ahead("%result", "1", _WORD))
+
+    def _is_found(self, lanes: Lanes, value: str, found: State) -> str:
+        kind = self.folding.kinds[0]
+        type_, wanted = lanes.type(kind), lanes.spread(kind, found[0])
+        if self.value.kind != "f":
+            return lanes.text.let(f"icmp eq {type_} {value}, {wanted}")
+        same = lanes.text.let(f"fcmp oeq {type_} {value}, {wanted}")
+        missing = lanes.text.let(f"fcmp uno {type_} {value}, {value}")
+        return lanes.choose("i1", lanes.spread("i1", found[1]), missing, same)
+
+    def _lifted(self, lanes: Lanes, i: str) -> State:
+        value, chosen = self.element(lanes, "%x", "%m", i)
+        place = i
+        if self.folding.placed:
+            place = self._places(lanes, lanes.text.let(f"add i64 %at, {i}"))
+        return self.folding.lift(lanes, value, chosen, place)
+
+    def _two_passes(self, text: Text) -> State:
+        kind = self.folding.kinds[0]
+        weighed = self._folded(text, (kind,) * 2, ["0.0", "0.0"], self._lifted, added(kind))
+        mean = mean_of(Lanes(text), kind, weighed)
+
+        def squared(lanes: Lanes, i: str) -> State:
+            value, weight = self._lifted(lanes, i)
+            return [gap_squared(lanes, kind, value, weight, lanes.spread(kind, mean))]
+
+        spread = self._folded(text, (kind,), ["0.0"], squared, added(kind))
+        return [mean, weighed[1], spread[0]]
+
+    def _folded(
+        self, text: Text, kinds: tuple[str, ...], neutral: list[str],
+        lifted: Callable[[Lanes, str], State], merge: Merge,
+    ) -> State:  # fmt: skip
+        """Fold the block's elements: whole rows of lanes first, then what is left one by one."""
+        tallied = self.folding.tallied
+        lanes, one = Lanes(text, _TALLY if tallied else LANES), Lanes(text)
+        side_by_side = one if tallied else lanes
+        wide = [Variable(side_by_side, k, n) for k, n in zip(kinds, neutral, strict=True)]
+        narrow = [Variable(one, k, n) for k, n in zip(kinds, neutral, strict=True)]
+        whole = text.let(f"and i64 %n, {-lanes.count}")
+        with text.loop("0", whole, str(lanes.count)) as i:
+            put_all(wide, merge(side_by_side, [v.get() for v in wide], lifted(lanes, i)))
+        with text.loop(whole, "%n") as i:
+            put_all(narrow, merge(one, [v.get() for v in narrow], lifted(one, i)))
+        with text.when(text.let(f"icmp ne i64 {whole}, 0")):
+            total = [v.get() for v in wide]
+            if not tallied:
+                total = across(text, kinds, total, merge)
+            put_all(narrow, merge(one, total, [v.get() for v in narrow]))
+        return [v.get() for v in narrow]
+
+    def folded_columns(self, one: Lanes, states: list[State]) -> State:
+        """Join the lifted states of a few elements, in order."""
+        folding = self.folding
+        if not folding.moments:
+            state = states[0]
+            for other in states[1:]:
+                state = folding.merge(one, state, other)
+            return state
+        kind = folding.kinds[0]
+        add = added(kind)
+        weighed = states[0]
+        for other in states[1:]:
+            weighed = add(one, weighed, other)
+        mean = mean_of(one, kind, weighed)
+        spread = None
+        for value, weight in states:
+            squared = gap_squared(one, kind, value, weight, mean)
+            spread = squared if spread is None else one.plus(kind, spread, squared)
+        return [mean, weighed[1], spread or "0.0"]
+
+    def tile(self) -> str:
+        """Return ``tile(values, mask, rows, columns, fields ...)``: moments of each column."""
+        listed = ", ".join(f"ptr %f{f}" for f in self.fields)
+        text = Text(
+            f"define internal void @tile(ptr %x, ptr %m, i64 %rows, i64 %columns, {listed}) "
+            "noinline nounwind"
+        )
+        whole = text.let(f"and i64 %columns, {-_TILELANES}")
+        with text.loop("0", whole, str(_TILELANES)) as j:
+            self._tile_columns(Lanes(text, _TILELANES), j)
+        with text.loop(whole, "%columns") as j:
+            self._tile_columns(Lanes(text), j)
+        return text.end()
+
+    def _tile_columns(self, lanes: Lanes, j: str) -> None:
+        text, kind = lanes.text, self.folding.kinds[0]
+
+        def summed(count: int, term: Callable[[State], State]) -> State:
+            found = [Variable(lanes, kind, "0.0") for _ in range(count)]
+            with text.loop("0", "%rows") as i:
+                spot = text.let(f"add i64 {text.let(f'mul i64 {i}, {TILE_COLUMNS}')}, {j}")
+                value, chosen = self.element(lanes, "%x", "%m", spot)
+                terms = term(self.folding.lift(lanes, value, chosen, "0"))
+                for variable, each in zip(found, terms, strict=True):
+                    variable.put(lanes.plus(kind, variable.get(), each))
+            return [variable.get() for variable in found]
+
+        weighed = summed(2, lambda state: state)
+        mean = mean_of(lanes, kind, weighed)
+        spread = summed(1, lambda s: [gap_squared(lanes, kind, s[0], s[1], mean)])
+        spots = [
+            text.ahead(f"%f{f}", j, dtype.itemsize) for f, dtype in enumerate(self.folding.dtypes)
+        ]
+        there = [self.load_field(lanes, f, spot) for f, spot in enumerate(spots)]
+        joined = self.folding.merge(lanes, there, [mean, weighed[1], spread[0]])
+        for f, spot in enumerate(spots):
+            self.store_field(lanes, f, joined[f], spot)
+
+    # -- pairwise -------------------------------------------------------------------------------
+
+    def _push(self) -> str:
+        """Return ``push(stack, state)``: add a state, joining those of equal rank."""
+        text = Text("define internal void @push(ptr %stack, ptr %state) noinline nounwind")
+        one = Lanes(text)
+        number = text.let("load i64, ptr %stack, align 8")
+        depth_at = text.ahead("%stack", "1", _WORD)
+        text.do(f"store i64 {text.let(f'add i64 {number}, 1')}, ptr %stack, align 8")
+        depth = text.let(f"load i64, ptr {depth_at}, align 8")
+        state = [
+            Variable(one, k, value)
+            for k, value in zip(self.folding.kinds, self.load_state(text, "%state"), strict=True)
+        ]
+        # As many states wait to be joined as the counter has ones at its end.
+        flipped = text.let(f"xor i64 {number}, -1")
+        ones = text.let(f"call i64 @llvm.cttz.i64(i64 {flipped}, i1 false)")
+        with text.loop("0", ones) as j:
+            back = text.let(f"add i64 {j}, 1")
+            waiting = self._slot(text, text.let(f"sub i64 {depth}, {back}"))
+            left = self.load_state(text, waiting)
+            joined = self.folding.merge(one, left, [v.get() for v in state])
+            put_all(state, joined)
+        top = text.let(f"sub i64 {depth}, {ones}")
+        self.store_state(text, [v.get() for v in state], self._slot(text, top))
+        text.do(f"store i64 {text.let(f'add i64 {top}, 1')}, ptr {depth_at}, align 8")
+        return text.end()
+
+    def _drain(self) -> str:
+        """Return ``drain(stack, result)``: join all states that wait, the last first."""
+        text = Text("define internal void @drain(ptr %stack, ptr %result) noinline nounwind")
+        one = Lanes(text)
+        depth = text.let(f"load i64, ptr {text.ahead('%stack', '1', _WORD)}, align 8")
+        last = text.let(f"sub i64 {depth}, 1")
+        state = [
+            Variable(one, k, value)
+            for k, value in zip(
+                self.folding.kinds, self.load_state(text, self._slot(text, last)), strict=True
+            )
+        ]
+        with text.loop("0", last) as j:
+            below = text.let(f"sub i64 {last}, {text.let(f'add i64 {j}, 1')}")
+            left = self.load_state(text, self._slot(text, below))
+            joined = self.folding.merge(one, left, [v.get() for v in state])
+            put_all(state, joined)
+        self.store_state(text, [v.get() for v in state], "%result")
+        return text.end()
+
+    def _slot(self, text: Text, number: str) -> str:
+        words = text.let(f"mul i64 {number}, {len(self.folding.kinds)}")
+        return text.ahead("%stack", text.let(f"add i64 {words}, 2"), _WORD)
+
+
+def reducer_of(program: Program) -> Reducer | None:
+    """Return what reduces in a kernel of ``program``, if it does."""
+    reducing = program.region.reducing
+    if program.folding is None or reducing is None:
+        return None
+    return Reducer(program.folding, program.dtypes[reducing.register], reducing.mask is not None)
+
+
+_NOWHERE = str(numpy.iinfo(numpy.int64).max)
+
+
+def _earlier(lanes: Lanes, a: State, b: State) -> State:
+    before = lanes.text.let(f"icmp slt {lanes.type('i64')} {b[0]}, {a[0]}")
+    return [lanes.choose("i64", before, b[0], a[0])]

@@ -1,0 +1,262 @@
+"""States of reductions and the writing of IR for many lanes at once.
+
+A folding has a state of a few fields. ``lift`` turns an element into a state, ``merge`` joins two.
+From these two follow the loop over lanes, the step from lanes to one value, the pairwise joining
+of blocks, and the row of states that rows are added to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy
+
+from dispatcharr.kernels.llvm_text import Text, memory_type
+
+__all__ = [
+    "FLAG", "INT", "LANES", "Arrays", "Dtype", "Folding", "Lanes", "Lift", "Maker", "Merge",
+    "State", "Variable", "across", "added", "constant", "gap_squared", "kind_of", "mean_of",
+    "missing", "neutral_of", "present", "put_all", "true",
+]  # fmt: skip
+
+Dtype = numpy.dtype[Any]
+Arrays = Sequence[numpy.ndarray]
+State = list[str]
+#: Lanes that blocks are folded in: enough vectors to hide what an addition takes until its result
+#: is there, and few enough for the registers of any CPU.
+LANES = 32
+FLAG, INT = numpy.dtype(numpy.uint8), numpy.dtype(numpy.int64)
+
+
+class Lanes:
+    """Writes instructions for ``count`` elements side by side, or for one."""
+
+    def __init__(self, text: Text, count: int = 1) -> None:
+        self.text = text
+        self.count = count
+
+    def type(self, kind: str) -> str:
+        """Return the type of as many values of ``kind``."""
+        return kind if self.count == 1 else f"<{self.count} x {kind}>"
+
+    def all(self, kind: str, constant: str) -> str:
+        """Return the operand that has a constant in each lane."""
+        return constant if self.count == 1 else f"splat ({kind} {constant})"
+
+    def spread(self, kind: str, value: str) -> str:
+        """Return one value of a register in each lane."""
+        if self.count == 1:
+            return value
+        first = self.text.let(f"insertelement {self.type(kind)} poison, {kind} {value}, i64 0")
+        return self.text.let(
+            f"shufflevector {self.type(kind)} {first}, {self.type(kind)} poison, "
+            f"<{self.count} x i32> zeroinitializer"
+        )
+
+    def do(self, operation: str, kind: str, a: str, b: str) -> str:
+        """Apply an operation of two operands."""
+        return self.text.let(f"{operation} {self.type(kind)} {a}, {b}")
+
+    def plus(self, kind: str, a: str, b: str) -> str:
+        """Add numbers."""
+        real = "f" if kind in ("half", "float", "double") else ""
+        return self.text.let(f"{real}add {self.type(kind)} {a}, {b}")
+
+    def times(self, kind: str, a: str, b: str) -> str:
+        """Multiply numbers."""
+        real = "f" if kind in ("half", "float", "double") else ""
+        return self.text.let(f"{real}mul {self.type(kind)} {a}, {b}")
+
+    def choose(self, kind: str, condition: str, a: str, b: str) -> str:
+        """Return ``a`` where the condition holds, else ``b``."""
+        type_ = self.type(kind)
+        return self.text.let(f"select {self.type('i1')} {condition}, {type_} {a}, {type_} {b}")
+
+    def convert(self, operation: str, source: str, value: str, target: str) -> str:
+        """Convert from one type to another."""
+        return self.text.let(f"{operation} {self.type(source)} {value} to {self.type(target)}")
+
+    def negate(self, condition: str) -> str:
+        """Return where a condition does not hold."""
+        return self.do("xor", "i1", condition, self.all("i1", "true"))
+
+    def load(self, kind: str, pointer: str, align: int) -> str:
+        """Load neighbours in memory."""
+        return self.text.let(f"load {self.type(kind)}, ptr {pointer}, align {align}")
+
+
+Lift = Callable[[Lanes, str, str | None, str], State]
+Merge = Callable[[Lanes, State, State], State]
+
+
+@dataclass(frozen=True, slots=True)
+class Folding:
+    """How one reduction is folded.
+
+    Attributes
+    ----------
+    kinds : tuple of str
+        IR types of the state's fields; ``i1`` lies in memory as a byte.
+    dtypes : tuple of numpy.dtype
+        Of the fields in memory.
+    neutral : tuple
+        Values of a state that changes nothing.
+    lift : callable
+        ``lift(lanes, value, chosen, place)``: ``chosen`` is a condition, or None for all.
+    merge : callable
+        ``merge(lanes, left, right)``.
+    state : callable
+        ``state(fields)``: the row's states, segments along the first axis.
+    placed : bool
+        Whether ``place``, the element's along the reduced axis, is looked at.
+    moments : bool
+        Whether blocks are gone over twice, for their mean first. ``lift`` then gives value and
+        weight of an element, zeros where it does not count.
+    settled : str or None
+        Where the result is known once the first field has this value, that value.
+    extreme : Folding or None
+        Where ``placed``, what finds the value whose place is sought.
+    tallied : bool
+        Whether ``lift`` of many lanes gives one number for all of them: how many count.
+    """
+
+    kinds: tuple[str, ...]
+    dtypes: tuple[Dtype, ...]
+    neutral: tuple[Any, ...]
+    lift: Lift
+    merge: Merge
+    state: Callable[[Arrays], tuple[numpy.ndarray, ...]]
+    placed: bool = False
+    moments: bool = False
+    settled: str | None = None
+    extreme: Folding | None = None
+    tallied: bool = False
+
+
+#: ``make(dtype of elements, dtype accumulated in, whether a mask chooses)``: a folding, or why not.
+Maker = Callable[[Dtype, Dtype, bool], Folding | str]
+
+
+def kind_of(dtype: Dtype) -> str:
+    kind = memory_type(dtype)
+    if kind is None:
+        raise TypeError(f"kernels know no dtype {dtype}")
+    return kind
+
+
+def missing(lanes: Lanes, dtype: Dtype, value: str) -> str:
+    type_ = lanes.type(kind_of(dtype))
+    return lanes.text.let(f"fcmp uno {type_} {value}, {lanes.all(kind_of(dtype), '0.0')}")
+
+
+def present(lanes: Lanes, dtype: Dtype, value: str, chosen: str | None) -> str:
+    """Return where an element is a number and chosen."""
+    type_ = lanes.type(kind_of(dtype))
+    found = lanes.text.let(f"fcmp ord {type_} {value}, {lanes.all(kind_of(dtype), '0.0')}")
+    return found if chosen is None else lanes.do("and", "i1", found, chosen)
+
+
+def true(lanes: Lanes, dtype: Dtype, value: str) -> str:
+    kind = kind_of(dtype)
+    test, zero = ("fcmp une", "0.0") if dtype.kind == "f" else ("icmp ne", "0")
+    return lanes.text.let(f"{test} {lanes.type(kind)} {value}, {lanes.all(kind, zero)}")
+
+
+def constant(dtype: Dtype, value: Any) -> str:
+    """Return a constant as IR has it."""
+    if dtype.kind != "f":
+        return str(int(value))
+    bits = numpy.array(value, numpy.float64).view(numpy.uint64)
+    if dtype.char == "e":
+        return f"0xH{int(numpy.array(value, dtype).view(numpy.uint16)):04X}"
+    return f"0x{int(bits):016X}"
+
+
+class Variable:
+    """A variable of a function under construction; LLVM keeps it in a register."""
+
+    def __init__(self, lanes: Lanes, kind: str, start: str) -> None:
+        self._text, self._type = lanes.text, lanes.type(kind)
+        self._spot = self._text.reserve(self._type)
+        constant = not start.startswith("%")
+        self.put(lanes.all(kind, start) if constant else start)
+
+    def get(self) -> str:
+        """Return its value."""
+        return self._text.let(f"load {self._type}, ptr {self._spot}")
+
+    def put(self, value: str) -> None:
+        """Give it another value."""
+        self._text.do(f"store {self._type} {value}, ptr {self._spot}")
+
+
+def put_all(variables: list[Variable], values: State) -> None:
+    """Give each variable its value."""
+    for variable, value in zip(variables, values, strict=True):
+        variable.put(value)
+
+
+def mean_of(lanes: Lanes, kind: str, weighed: State) -> str:
+    """Return the mean of (total, weight): 0 of nothing."""
+    type_ = lanes.type(kind)
+    nothing = lanes.text.let(f"fcmp oeq {type_} {weighed[1]}, {lanes.all(kind, '0.0')}")
+    weight = lanes.choose(kind, nothing, lanes.all(kind, "1.0"), weighed[1])
+    return lanes.do("fdiv", kind, weighed[0], weight)
+
+
+def gap_squared(lanes: Lanes, kind: str, value: str, weight: str, mean: str) -> str:
+    """Return how far an element is from the mean, squared; 0 where it does not count."""
+    gap = lanes.do("fsub", kind, value, mean)
+    nothing = lanes.text.let(f"fcmp oeq {lanes.type(kind)} {weight}, {lanes.all(kind, '0.0')}")
+    gap = lanes.choose(kind, nothing, lanes.all(kind, "0.0"), gap)
+    return lanes.times(kind, gap, gap)
+
+
+def added(kind: str) -> Merge:
+    """Return the merge that adds field by field."""
+
+    def merge(lanes: Lanes, a: State, b: State) -> State:
+        return [lanes.plus(kind, x, y) for x, y in zip(a, b, strict=True)]
+
+    return merge
+
+
+def across(
+    text: Text, kinds: tuple[str, ...], state: State,
+    merge: Merge,
+) -> State:  # fmt: skip
+    """Join lanes by halves until one is left."""
+    width = LANES
+    while width > 1:
+        half = width // 2
+        low, high = (
+            [
+                text.let(
+                    f"shufflevector <{width} x {kind}> {value}, <{width} x {kind}> poison, "
+                    f"<{half} x i32> <{', '.join(f'i32 {i}' for i in range(start, start + half))}>"
+                )
+                for kind, value in zip(kinds, state, strict=True)
+            ]
+            for start in (0, half)
+        )
+        if half == 1:
+            low, high = (
+                [
+                    text.let(f"extractelement <1 x {kind}> {value}, i64 0")
+                    for kind, value in zip(kinds, part, strict=True)
+                ]
+                for part in (low, high)
+            )
+        state = merge(Lanes(text, half), low, high)
+        width = half
+    return state
+
+
+def neutral_of(folding: Folding) -> State:
+    """Return the state that changes nothing, as IR has it."""
+    return [
+        ("true" if value else "false") if kind == "i1" else constant(dtype, value)
+        for kind, dtype, value in zip(folding.kinds, folding.dtypes, folding.neutral, strict=True)
+    ]

@@ -1,0 +1,241 @@
+"""The walk of a kernel that reduces over its box.
+
+The states of a box are joined with what its table of arguments names for them, which is neutral at
+first. The box's last words are the number of its segment, by which its states are found, and the
+extents of the whole space, from which places are counted.
+"""
+
+from __future__ import annotations
+
+from dispatcharr.kernels.llvm_reduce import BLOCK, SLOTS, TILE_COLUMNS, TILE_ROWS, Reducer
+from dispatcharr.kernels.llvm_rows import SEVERAL
+from dispatcharr.kernels.llvm_state import Lanes
+from dispatcharr.kernels.llvm_text import Text, memory_type
+from dispatcharr.kernels.llvm_walk import Walk
+
+__all__ = ["ReducingWalk"]
+
+#: Elements of a row that are computed before they are folded: what stays in the nearest cache.
+_CHUNK = 2 * BLOCK
+#: Columns whose states are in work at a time.
+_COLUMNS = 4096
+
+
+class ReducingWalk(Walk):
+    """Makes ``walk(args, box)`` of a kernel that reduces."""
+
+    @property
+    def streams(self) -> bool:
+        """Return that it does not: stored results are read again by the reduction."""
+        return False
+
+    @property
+    def reducer(self) -> Reducer:
+        """What reduces."""
+        found = self.rows.reducer
+        if found is None:
+            raise TypeError("nothing is reduced here")
+        return found
+
+    @property
+    def reduced(self) -> tuple[int, ...]:
+        """The reduced axes."""
+        reducing = self.program.region.reducing
+        return () if reducing is None else reducing.axes
+
+    def support(self) -> str:
+        """Return the text of the functions that the walk calls beside those of the rows."""
+        found = super().support()
+        if self.rows.mode == "inner":
+            return found + self.reducer.definitions()
+        return found + (self.reducer.tile() if self.rows.mode == "moments" else "")
+
+    def _begin(self, text: Text, pointers: list[str]) -> None:
+        rank, folding = self.form.rank, self.reducer.folding
+        segment = self._word(text, "%box", 2 * rank)
+        self.extents = [self._word(text, "%box", 2 * rank + 1 + d) for d in range(rank)]
+        first = len(self.program.operands) - len(folding.kinds)
+        self.fields = range(first, len(self.program.operands))
+        words = 2 + len(self.program.operands) * (1 + rank)
+        for f, k in enumerate(self.fields):
+            size = self._word(text, "%args", words + f)
+            pointers[k] = text.ahead(pointers[k], segment, size)
+        self.stages = {
+            k: text.reserve(f"[{self._room()} x {memory_type(self.rows.all[k].dtype)}]")
+            for k in self.rows.stages
+        }
+        {
+            "columns": self._columns, "inner": self._inner, "outer": self._outer,
+            "moments": self._moments,
+        }[self.rows.mode](text, pointers)  # fmt: skip
+
+    def _room(self) -> int:
+        return _CHUNK if self.rows.mode == "inner" else TILE_ROWS * TILE_COLUMNS
+
+    def _with_stages(self, pointers: list[str], stages: dict[int, str]) -> list[str]:
+        return [*pointers, *(stages[k] for k in self.rows.stages)]
+
+    def _row_strides(self) -> list[str]:
+        return [*self._inner_strides(), *("0" for _ in self.rows.stages)]
+
+    # -- few columns ----------------------------------------------------------------------------
+
+    def _columns(self, text: Text, pointers: list[str]) -> None:
+        self._descend(text, 0, self.form.rank - 2, pointers, self._short)
+
+    # -- rows added to a row --------------------------------------------------------------------
+
+    def _outer(self, text: Text, pointers: list[str]) -> None:
+        with text.loop(self.low[-1], self.high[-1], str(_COLUMNS)) as left:
+            right = text.least(text.let(f"add i64 {left}, {_COLUMNS}"), self.high[-1])
+            self._count = text.let(f"sub i64 {right}, {left}")
+            self._added(text, 0, self._moved(text, pointers, -1, left), "0")
+
+    def _added(self, text: Text, axis: int, pointers: list[str], place: str) -> None:
+        if axis == self.form.rank - 1:
+            self.rows.call(text, "row", self._count, place, pointers, self._row_strides())
+            return
+        low = self.low[axis]
+        if axis == self.form.rank - 2 and self.form.several:
+            low = self._several(text, axis, pointers)
+        with text.loop(low, self.high[axis]) as i:
+            place = i if axis in self.reduced else place
+            self._added(text, axis + 1, self._moved(text, pointers, axis, i), place)
+
+    def _several(self, text: Text, axis: int, pointers: list[str]) -> str:
+        """Add several rows at a time; return the first that is left."""
+        length = text.let(f"sub i64 {self.high[axis]}, {self.low[axis]}")
+        whole = text.let(f"and i64 {length}, {-SEVERAL}")
+        end = text.let(f"add i64 {self.low[axis]}, {whole}")
+        with text.loop(self.low[axis], end, str(SEVERAL)) as i:
+            moved = self._moved(text, pointers, axis, i)
+            outer = [own[axis] if own else "0" for own in self.strides]
+            self.rows.call_several(text, self._count, i, moved, self._row_strides(), outer)
+        return end
+
+    # -- columns of several rows ----------------------------------------------------------------
+
+    def _moments(self, text: Text, pointers: list[str]) -> None:
+        self._along = max(self.reduced)
+        outside = [axis for axis in range(self.form.rank - 1) if axis != self._along]
+        with text.loop(self.low[-1], self.high[-1], str(TILE_COLUMNS)) as left:
+            right = text.least(text.let(f"add i64 {left}, {TILE_COLUMNS}"), self.high[-1])
+            self._count = text.let(f"sub i64 {right}, {left}")
+            self._tiled(text, outside, self._moved(text, pointers, -1, left))
+
+    def _tiled(self, text: Text, axes: list[int], pointers: list[str]) -> None:
+        if axes:
+            with text.loop(self.low[axes[0]], self.high[axes[0]]) as i:
+                self._tiled(text, axes[1:], self._moved(text, pointers, axes[0], i))
+            return
+        low, high = self.low[self._along], self.high[self._along]
+        with text.loop(low, high, str(TILE_ROWS)) as top:
+            bottom = text.least(text.let(f"add i64 {top}, {TILE_ROWS}"), high)
+            with text.loop(top, bottom) as i:
+                number = text.let(f"sub i64 {i}, {top}")
+                stages = {
+                    k: text.ahead(stage, number, TILE_COLUMNS * self.rows.all[k].dtype.itemsize)
+                    for k, stage in self.stages.items()
+                }
+                moved = self._moved(text, pointers, self._along, i)
+                self.rows.call(
+                    text, "row", self._count, "0", self._with_stages(moved, stages),
+                    self._row_strides(),
+                )  # fmt: skip
+            values, mask = self._staged()
+            rows = text.let(f"sub i64 {bottom}, {top}")
+            text.call(
+                "tile",
+                [("ptr", values), ("ptr", mask), ("i64", rows), ("i64", self._count),
+                 *(("ptr", pointers[k]) for k in self.fields)],
+            )  # fmt: skip
+
+    def _staged(self) -> tuple[str, str]:
+        """Return where values and their mask are staged; without a mask that is not looked at."""
+        found = [self.stages[k] for k in self.rows.stages]
+        return found[0], found[-1]
+
+    # -- along rows -----------------------------------------------------------------------------
+
+    def _inner(self, text: Text, pointers: list[str]) -> None:
+        self._stack = text.reserve(f"[{SLOTS} x i64]")
+        self._state = text.reserve("[4 x i64]")
+        self._settled = text.reserve("i64")
+        self._from = self.form.rank
+        while self._from - 1 in self.reduced:
+            self._from -= 1
+        self._descend(text, 0, self._from, pointers, self._one_result)
+
+    def _one_result(self, text: Text, pointers: list[str]) -> None:
+        text.do(f"store i64 0, ptr {self._settled}, align 8")
+        if self.reducer.folding.placed:
+            self.reducer.store_neutral(text, self._state)
+            self._rows(text, self._from, pointers, "0")
+        else:
+            text.do(f"store i64 0, ptr {self._stack}, align 8")
+            text.do(f"store i64 0, ptr {text.ahead(self._stack, '1', 8)}, align 8")
+            self._rows(text, self._from, pointers, "0")
+            text.call("drain", [("ptr", self._stack), ("ptr", self._state)])
+        one = Lanes(text)
+        state = self.reducer.load_state(text, self._state)
+        there = [self.reducer.load_field(one, f, pointers[k]) for f, k in enumerate(self.fields)]
+        joined = self.reducer.folding.merge(one, there, state)
+        for f, k in enumerate(self.fields):
+            self.reducer.store_field(one, f, joined[f], pointers[k])
+
+    def _rows(self, text: Text, axis: int, pointers: list[str], base: str) -> None:
+        if axis < self.form.rank - 1:
+            with text.loop(self.low[axis], self.high[axis]) as i:
+                inner = text.let(f"add i64 {base}, {i}")
+                inner = text.let(f"mul i64 {inner}, {self.extents[axis + 1]}")
+                self._rows(text, axis + 1, self._moved(text, pointers, axis, i), inner)
+            return
+        with text.loop(self.low[-1], self.high[-1], str(_CHUNK)) as at:
+            settled = text.let(f"load i64, ptr {self._settled}, align 8")
+            with text.when(text.let(f"icmp eq i64 {settled}, 0")):
+                self._chunk(text, pointers, base, at)
+
+    def _chunk(self, text: Text, pointers: list[str], base: str, at: str) -> None:
+        count = text.let(f"sub i64 {self.high[-1]}, {at}")
+        count = text.least(count, str(_CHUNK))
+        moved = self._moved(text, pointers, -1, at)
+        direct = self._direct()
+        if direct is None:
+            staged = self._with_stages(moved, self.stages)
+            self.rows.call(text, "row", count, at, staged, self._row_strides())
+            values, mask = self._staged()
+        else:
+            values, mask = moved[direct[0]], moved[direct[-1]]
+        size = self.reducer.value.itemsize
+        first = text.let(f"add i64 {base}, {at}")
+        with text.loop("0", count, str(BLOCK)) as i:
+            n = text.least(text.let(f"sub i64 {count}, {i}"), str(BLOCK))
+            place = text.let(f"add i64 {first}, {i}")
+            text.call(
+                "block",
+                [("ptr", text.ahead(values, i, size)), ("ptr", text.ahead(mask, i)), ("i64", n),
+                 ("i64", place), ("ptr", self._state)],
+            )  # fmt: skip
+            self._note_settled(text)
+            if not self.reducer.folding.placed:
+                text.call("push", [("ptr", self._stack), ("ptr", self._state)])
+
+    def _direct(self) -> list[int] | None:
+        """Return the operands that can be folded where they lie, None where they are staged."""
+        reducing = self.program.region.reducing
+        if reducing is None or self.program.region.program or self.rows.outputs:
+            return None
+        return (
+            list(reducing.reads) if all(self.form.kinds[r] == "c" for r in reducing.reads) else None
+        )
+
+    def _note_settled(self, text: Text) -> None:
+        """Leave out the rest where it changes nothing, unless it would report errors."""
+        wanted = self.reducer.folding.settled
+        if wanted is None or any(b is None or b.flags | b.spurious for b in self.program.bodies):
+            return
+        state = self.reducer.load_state(text, self._state)[0]
+        same = text.let(f"icmp eq i1 {state}, {wanted}")
+        before = text.let(f"load i64, ptr {self._settled}, align 8")
+        either = text.let(f"or i64 {before}, {text.let(f'zext i1 {same} to i64')}")
+        text.do(f"store i64 {either}, ptr {self._settled}, align 8")

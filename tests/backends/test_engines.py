@@ -1,0 +1,140 @@
+"""The engines of the host as users meet them: which one runs, what is said, what it answers."""
+
+from __future__ import annotations
+
+import time
+
+import numpy
+import pytest
+
+import dispatcharr as np
+from dispatcharr.kernels import native
+
+compiles = pytest.mark.skipif(native.missing() is not None, reason=str(native.missing()))
+N = 60_000
+
+
+def data():
+    rng = numpy.random.default_rng(3)
+    return rng.normal(size=N), rng.normal(size=N)
+
+
+def ran(call):
+    """Return the value of ``call``, and the engine of each kernel that ran."""
+    with np.record_dispatch() as record:
+        value = call()
+    return value, [one.decision.estimate.engine for one in record.records]
+
+
+def program(m, a, b):
+    y = 2 * a + 3 * b - a * b
+    return m.where(y > 0, y, -y) / (1 + a * a)
+
+
+@compiles
+@pytest.mark.parametrize("backend", ["serial", "threads"])
+@pytest.mark.parametrize("engine", ["blocks", "compiled"])
+def test_each_engine_gives_numpys_answer_when_asked_for(backend, engine):
+    a, b = data()
+    x, y = np.array(a), np.array(b)
+    with np.use_backend(backend), np.dispatch_options(defer="always", engine=engine):
+        got, engines = ran(lambda: np.evaluate(program(np, x, y)))
+    assert engines == [engine]
+    numpy.testing.assert_array_equal(got.to_numpy(), program(numpy, a, b))
+
+
+@compiles
+def test_a_loop_comes_to_its_own_kernel_and_no_call_waits_for_it():
+    a, b = data()
+    x, y = np.array(a), np.array(b)
+    wanted = numpy.sqrt(a * a + b * b + 1.25)
+    engines = []
+    with np.dispatch_options(defer="always"):
+        end = time.monotonic() + 60
+        while "compiled" not in engines and time.monotonic() < end:
+            got, found = ran(lambda: np.evaluate(np.sqrt(x * x + y * y + 1.25)))
+            engines += found
+            numpy.testing.assert_array_equal(got.to_numpy(), wanted)
+    assert engines[0] == "blocks"
+    assert engines[-1] == "compiled"
+
+
+@compiles
+def test_what_cannot_be_compiled_says_why_and_is_answered_all_the_same():
+    a = numpy.arange(1, N + 1)
+    with np.dispatch_options(defer="always", engine="compiled"):
+        x = np.array(a)
+        y = np.gcd(x, 12) + 1
+        text = str(np.explain(y))
+        got, engines = ran(lambda: np.evaluate(y))
+    assert engines == ["blocks"]
+    assert "not compiled: gcd" in " ".join(text.split())
+    numpy.testing.assert_array_equal(got.to_numpy(), numpy.gcd(a, 12) + 1)
+
+
+@compiles
+def test_explain_names_the_engine_and_what_a_compiled_kernel_would_take():
+    a, b = data()
+    x, y = np.array(a), np.array(b)
+    with np.dispatch_options(defer="always"):
+        first = " ".join(str(np.explain(x * y - x / 3.75)).split())
+        assert "engine blocks: NumPy's functions" in first
+        assert "a compiled one would take" in first
+        with np.dispatch_options(engine="compiled"):
+            z = x * y - x / 3.75
+            np.evaluate(z)
+            assert "engine compiled: one loop made for it" in " ".join(str(np.explain(z)).split())
+
+
+@compiles
+@pytest.mark.parametrize(
+    ("call", "kind"),
+    [
+        (lambda m, a: 1 / a, "divide by zero encountered in divide"),
+        (lambda m, a: m.sqrt(a - 1), "invalid value encountered in sqrt"),
+        (lambda m, a: m.exp(a * 1e6) + 1, "overflow encountered in exp"),
+        (lambda m, a: (a * 1e200) * 1e200, "overflow encountered in multiply"),
+    ],
+)
+def test_warnings_are_numpys(call, kind):
+    a = numpy.linspace(0, 1, N)
+    x = np.array(a)
+    with np.dispatch_options(defer="always", engine="compiled"):
+        with pytest.warns(RuntimeWarning, match=kind):
+            np.evaluate(call(np, x))
+        with np.errstate(all="ignore"):
+            np.evaluate(call(np, x))
+
+
+@compiles
+def test_in_place_updates_and_slices_are_numpys():
+    a, b = data()
+    x, y = np.array(a), np.array(b)
+    with np.dispatch_options(defer="always", engine="compiled"):
+        x += 2 * y
+        x[1:-1] = (x[:-2] + x[2:]) / 2
+        x[::2] *= 3
+        got = x.to_numpy()
+    a += 2 * b
+    a[1:-1] = (a[:-2] + a[2:]) / 2
+    a[::2] *= 3
+    numpy.testing.assert_array_equal(got, a)
+
+
+def test_an_unknown_engine_is_a_clear_error():
+    with pytest.raises(ValueError, match="engine must be one of 'auto', 'blocks', 'compiled'"):
+        np.dispatch_options(engine="fast")
+
+
+@compiles
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_bits_do_not_depend_on_the_threads(threads):
+    a, b = data()
+    with np.dispatch_options(defer="always", engine="compiled"):
+
+        def bits(count):
+            x, y = np.array(a), np.array(b)
+            with np.use_backend("threads"), np.dispatch_options(threads=count):
+                return np.evaluate(np.sin(x) * np.exp(y)).to_numpy().tobytes()
+
+        assert bits(threads) == bits(2)

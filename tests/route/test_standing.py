@@ -1,0 +1,173 @@
+"""Rent or buy: when a better kernel is loaded, built and used."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy
+import pytest
+
+import dispatcharr as np
+from dispatcharr import engine
+from dispatcharr._config import options
+from dispatcharr.backends import registry
+from dispatcharr.backends.base import label
+from dispatcharr.plan import fuse
+from dispatcharr.route import profile as profiles
+from dispatcharr.route import standing
+
+N = 50_000
+
+
+class Late:
+    """A second engine of the serial backend, ten times as fast once it is built."""
+
+    name, place, engine = "serial", "host", "late"
+
+    def __init__(self, serial):
+        self.serial = serial
+        self.built = False
+        self.orders = []
+        self.runs = 0
+        self.refuses = None
+        self.never = None
+
+    def available(self):
+        return None
+
+    def supports(self, region):
+        return self.refuses
+
+    def rates(self, profile):
+        rates = self.serial.rates(profile)
+        op = {cost: {c: s / 10 for c, s in row.items()} for cost, row in rates.op.items()}
+        bandwidth = {level: 10 * speed for level, speed in rates.bandwidth.items()}
+        return replace(rates, op=op, bandwidth=bandwidth, call=0.0, compile=1.0)
+
+    def ready(self, region):
+        return self.built
+
+    def order(self, region, inputs, outputs, stored=False, wait=False):
+        self.orders.append("load" if stored else "build")
+        if wait:
+            self.built = True
+        return self.never
+
+    def run(self, region, inputs, outputs, threads=None):
+        self.runs += 1
+        return self.serial.run(region, inputs, outputs, threads)
+
+
+@pytest.fixture
+def late(monkeypatch):
+    serial = registry.engines_of(registry.backend("serial"))[0]
+    made = Late(serial)
+    monkeypatch.setattr(registry, "_candidates", [serial, made])
+    return made
+
+
+@pytest.fixture
+def kernel():
+    fuse._cache.clear()  # what is known of a kernel goes with its plan
+    with np.dispatch_options(defer="always"):
+        y = np.sin(np.asarray(numpy.linspace(0, 9, N))) * 2
+        (step,) = engine.plan_of([y._value]).steps
+    return step
+
+
+def savings(step):
+    """Return what one run would be the shorter by, and the prices of loading and of building."""
+    decision, _ = standing.route(step.region, step.work, options())
+    overhead = profiles.current(None).overhead
+    return decision.predicted - decision.better.run, overhead["load"], overhead["compile"]
+
+
+def run(step, times, chosen=None):
+    source, out = numpy.linspace(0, 9, N), numpy.empty(N)
+    two = numpy.asarray(2.0)
+    for _ in range(times):
+        inputs = [source, two][: len(step.region.inputs)]
+        found = standing.standing(step.region, step.work, chosen or options(), inputs, [out])
+    return found
+
+
+def test_what_is_not_built_does_not_run_and_is_told_of(late, kernel):
+    decision, backend = standing.route(kernel.region, kernel.work, options())
+    assert label(backend) == "serial/blocks"
+    assert decision.better.label == "serial/late"
+    assert decision.better.run < decision.predicted
+    assert [estimate.label for estimate in decision.estimates] == ["serial/blocks"]
+
+
+def test_it_is_loaded_and_built_when_the_savings_have_paid_for_it(late, kernel):
+    saving, load, build = savings(kernel)
+    run(kernel, int(load / saving))
+    assert late.orders == []
+    run(kernel, 2)
+    assert late.orders == ["load"]
+    run(kernel, int((build - load) / saving) - 3)
+    assert late.orders == ["load"]
+    run(kernel, 5)
+    assert late.orders == ["load", "build"]
+    run(kernel, 100)
+    assert late.orders == ["load", "build"]
+
+
+def test_it_is_used_from_the_run_on_that_finds_it_built(late, kernel):
+    saving, load, _ = savings(kernel)
+    found = run(kernel, int(load / saving) + 2)
+    assert label(found.backend) == "serial/blocks"
+    late.built = True
+    assert label(run(kernel, 1).backend) == "serial/late"
+    decision = run(kernel, 1).decision
+    assert decision.better is None
+    assert decision.estimate.engine == "late"
+    assert decision.estimate.term("compile") == 0.0
+
+
+def test_what_can_never_be_built_is_not_asked_for_again(late, kernel):
+    saving, load, _ = savings(kernel)
+    late.never = "it is too hard"
+    run(kernel, int(load / saving) + 2)
+    standing.forget(kernel.region)
+    decision = run(kernel, 1).decision
+    assert decision.better is None
+    assert decision.engines == (("serial/late", "it is too hard"),)
+    assert decision.refused == ()
+
+
+def test_an_engine_that_refuses_leaves_the_backend_in_the_running(late, kernel):
+    late.refuses = "it knows no sines"
+    decision = run(kernel, 50).decision
+    assert decision.engines == (("serial/late", "it knows no sines"),)
+    assert decision.backend == "serial"
+    assert late.orders == []
+
+
+def test_an_engine_that_is_asked_for_is_waited_for(late, kernel, monkeypatch):
+    monkeypatch.setattr("dispatcharr._config.ENGINES", ("auto", "blocks", "late"))
+    with np.dispatch_options(engine="late"):
+        assert label(run(kernel, 1).backend) == "serial/late"
+        assert late.orders == ["build"]
+    with np.dispatch_options(engine="blocks"):
+        assert label(run(kernel, 1).backend) == "serial/blocks"
+
+
+def test_a_barred_engine_is_left_out(late, kernel):
+    late.built = True
+    assert label(run(kernel, 1).backend) == "serial/late"
+    standing.bar(kernel.region, {"serial/late": "it disagreed with NumPy on this kernel"})
+    assert label(run(kernel, 1).backend) == "serial/blocks"
+
+
+def test_no_more_than_twice_the_clairvoyants_price_is_paid(late, kernel):
+    saving, load, build = savings(kernel)
+    price = load + build
+    for runs in (1, 5, 20, 100, 400):
+        standing.forget(kernel.region)
+        standing._rents.pop(kernel.region, None)
+        late.orders.clear()
+        run(kernel, runs)
+        paid = load * late.orders.count("load") + build * late.orders.count("build")
+        forgone = saving * runs if "build" not in late.orders else build
+        assert paid + min(forgone, build) <= 2 * min(saving * runs, price) + saving
