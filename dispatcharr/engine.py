@@ -22,7 +22,7 @@ from dispatcharr import _events
 from dispatcharr._config import Options, options
 from dispatcharr._errors import VerificationWarning, user_level
 from dispatcharr.backends.base import Backend, label
-from dispatcharr.expr.nodes import Node, fill, graph_lock
+from dispatcharr.expr.nodes import Node, computed_alone, fill, graph_lock
 from dispatcharr.expr.order import empty_in_order
 from dispatcharr.plan.fuse import Plan, ReduceRequest, Step, plan
 from dispatcharr.plan.graph import survey
@@ -181,8 +181,11 @@ def _run_step(
     if chosen.verify:
         verified = _verify(step.region, inputs, outputs, stood.backend, chosen)
     record = _events.KernelRecord(step.region, step.work, decision, seconds, errors, verified)
+    alone = len(step.region.program) == 1 and step.region.reducing is None
     for i in step.outputs:
         run.origins[i] = record
+        if alone:
+            computed_alone(graph.nodes[i])
     run.origins[-1] = record
     if errors:
         run.errors.append((step.warns, errors))

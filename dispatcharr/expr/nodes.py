@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, final
 
 import numpy
@@ -20,7 +20,9 @@ from dispatcharr.ops.row import Row
 from dispatcharr.storage.exports import root_of
 from dispatcharr.storage.readers import Reader
 
-__all__ = ["Leaf", "Node", "Operand", "fill", "graph_lock"]
+__all__ = [
+    "Leaf", "Node", "Operand", "computed_alone", "fill", "graph_lock", "observe_alone",
+]  # fmt: skip
 
 #: Held while a graph is built on, walked, or its values are filled in, so that all see whole nodes.
 graph_lock = threading.RLock()
@@ -74,16 +76,19 @@ class Node:
         Pending nodes that have this one as an operand; some may be dead.
     value : numpy.ndarray or None
         The result, once evaluated.
+    site : int
+        The place in the program where it waits only because followers are foreseen; 0 elsewhere.
     """
 
     __slots__ = (
         "__weakref__", "count", "dtype", "errors", "leaves", "operands", "order", "owner",
-        "params", "row", "shape", "size", "users", "value",
+        "params", "row", "shape", "site", "size", "users", "value",
     )  # fmt: skip
 
     count: int
     leaves: tuple[Leaf, ...]
     owner: Reader | None
+    site: int
     value: numpy.ndarray | None
 
     def __init__(
@@ -105,6 +110,7 @@ class Node:
         self.params = params
         self.value = None
         self.owner = None
+        self.site = 0
         size = 1
         for extent in shape:
             size *= extent
@@ -173,6 +179,21 @@ def _leaves_of(operands: tuple[Operand, ...]) -> tuple[Leaf, ...]:
             for leaf in operand.leaves:
                 leaves[id(leaf)] = leaf
     return tuple(leaves.values())
+
+
+_observers: list[Callable[[int], None]] = []
+
+
+def observe_alone(observer: Callable[[int], None]) -> None:
+    """Have ``observer`` told the sites of nodes that waited for followers in vain."""
+    _observers.append(observer)
+
+
+def computed_alone(node: Node) -> None:
+    """Note that nothing was fused with ``node``."""
+    if node.site:
+        for observer in _observers:
+            observer(node.site)
 
 
 def fill(found: Sequence[tuple[Node, numpy.ndarray]]) -> None:

@@ -27,6 +27,7 @@ typedef struct {
     PyObject *value;    /* numpy.ndarray when concrete, anything else when pending, NULL when new */
     PyObject *origin;   /* how the value came to be, or NULL */
     PyObject *weakrefs;
+    unsigned short site;  /* where it was made, see `sites`; 0 where nobody asks */
 } Cell;
 
 typedef struct {
@@ -68,6 +69,8 @@ enum {
 static PyObject *handlers[SLOTS];    /* called as handler(*operands) when the fast path declines */
 /* Bytes of the result from which the fast path declines, by slot and dtype of the larger operand. */
 static npy_intp limits[SLOTS][TYPES];
+/* The same for results that are foreseen to be operands: bytes from which they are worth waiting for. */
+static npy_intp chain_limits[SLOTS][TYPES];
 static int closed = 0;               /* > 0: an override or recorder is active, decline everything */
 static Py_ssize_t pending = 0;       /* roots and kernels that read: writes must be checked */
 static Py_ssize_t served = 0;        /* operations that the fast path has answered */
@@ -82,6 +85,33 @@ static PyTypeObject FunctionType;
 static PyTypeObject ForwardType;
 
 #define IS_CELL(o) (Py_TYPE(o) == array_type)
+
+static PyObject *memory = NULL;        /* what large results are allocated by (NumPy's NEP 49) */
+static npy_intp from_bytes = NPY_MAX_INTP;  /* which those are */
+
+/* Have results of so many bytes allocated by the pool; `let_go` ends it. */
+static inline PyObject *
+hold(npy_intp bytes)
+{
+    return bytes >= from_bytes ? PyDataMem_SetHandler(memory) : NULL;
+}
+
+static inline void
+let_go(PyObject *before)
+{
+    if (before == NULL) {
+        return;
+    }
+    PyObject *type, *value, *trace;
+    PyErr_Fetch(&type, &value, &trace);
+    PyObject *ours = PyDataMem_SetHandler(before);
+    if (ours == NULL) {
+        PyErr_WriteUnraisable(before);
+    }
+    Py_XDECREF(ours);
+    Py_DECREF(before);
+    PyErr_Restore(type, value, trace);
+}
 
 static PyObject *
 wrap(PyObject *value)
@@ -169,6 +199,73 @@ result_bytes(PyObject *a, PyObject *b)
     return size_a * size_b * item;
 }
 
+/* ---- foresight ---------------------------------------------------------------------------------
+ *
+ * An operation that is too short to be planned alone is worth planning when another one takes its
+ * result. Which do, programs show by repeating themselves: results of middling size remember the
+ * place in the program that made them, and when one is an operand, that place gains a point. From
+ * SURE points on its operations are handed over to wait. A place whose result was then computed
+ * alone loses more than it had gained.
+ */
+enum { SITES = 4096, SURE = 2, MOST = 4, MISTAKEN = -8 };
+typedef struct {
+    size_t key;
+    signed char score;
+} Site;
+static Site sites[SITES];
+static int foreseen = 0;  /* the number of the place whose operation is being handed over */
+
+/* The number of the place in the program that is running, from 1 on; 0 outside of Python code. */
+static int
+site_here(void)
+{
+    PyFrameObject *frame = PyEval_GetFrame();
+    if (frame == NULL) {
+        return 0;
+    }
+    PyCodeObject *code = PyFrame_GetCode(frame);
+    size_t key = (size_t)code / 16 + (size_t)PyFrame_GetLasti(frame) * 0x9e3779b1u + 1;
+    Py_DECREF(code);
+    size_t number = (key ^ key >> 12 ^ key >> 24) % SITES;
+    if (sites[number].key != key) {
+        sites[number] = (Site){key, 0};
+    }
+    return (int)number + 1;
+}
+
+/* The place of an operation on so many bytes, where it is worth knowing. */
+static inline int
+site_of(int slot, PyObject *x, npy_intp bytes)
+{
+    if (bytes < from_bytes || !PyArray_CheckExact(x)) {
+        return 0;
+    }
+    int type = PyArray_TYPE((PyArrayObject *)x);
+    return type < TYPES && bytes >= chain_limits[slot][type] ? site_here() : 0;
+}
+
+/* Note that `o` is an operand. */
+static inline void
+note_operand(PyObject *o)
+{
+    if (IS_CELL(o) && ((Cell *)o)->site) {
+        Site *site = &sites[((Cell *)o)->site - 1];
+        site->score += site->score < MOST;
+        ((Cell *)o)->site = 0;
+    }
+}
+
+/* Have a concrete result remember where it was made. */
+static inline PyObject *
+made_at(int site, PyObject *result)
+{
+    if (site && result != NULL && IS_CELL(result) && ((Cell *)result)->value != NULL &&
+        PyArray_CheckExact(((Cell *)result)->value)) {
+        ((Cell *)result)->site = (unsigned short)site;
+    }
+    return result;
+}
+
 static PyObject *
 decline(int slot, PyObject *a, PyObject *b)
 {
@@ -180,6 +277,16 @@ decline(int slot, PyObject *a, PyObject *b)
     return PyObject_Vectorcall(handler, args, b == NULL ? 1 : 2, NULL);
 }
 
+/* Hand over an operation that would run here, because it is foreseen to have followers. */
+static PyObject *
+hand_over(int site, int slot, PyObject *a, PyObject *b)
+{
+    foreseen = site && sites[site - 1].score >= SURE ? site : 0;
+    PyObject *result = decline(slot, a, b);
+    foreseen = 0;
+    return made_at(site, result);
+}
+
 typedef PyObject *(*binary)(PyObject *, PyObject *);
 typedef PyObject *(*unary)(PyObject *);
 
@@ -187,23 +294,34 @@ static inline PyObject *
 run_binary(int slot, binary operate, PyObject *a, PyObject *b)
 {
     PyObject *x = plain(a), *y = plain(b);
-    if (x == NULL || y == NULL || closed || result_bytes(x, y) >= limit_of(slot, larger(x, y))) {
+    npy_intp bytes;
+    note_operand(a);
+    note_operand(b);
+    if (x == NULL || y == NULL ||
+        (bytes = result_bytes(x, y)) >= limit_of(slot, larger(x, y))) {
         return decline(slot, a, b);
+    }
+    int site = site_of(slot, larger(x, y), bytes);
+    if (closed || (site && sites[site - 1].score >= SURE)) {
+        return hand_over(site, slot, a, b);
     }
     served++;
     /* The operator may run code of the program's, which may give the arrays other values. */
     Py_INCREF(x);
     Py_INCREF(y);
+    PyObject *before = hold(bytes);
     PyObject *result = operate(x, y);
+    let_go(before);
     Py_DECREF(x);
     Py_DECREF(y);
-    return wrap(result);
+    return made_at(site, wrap(result));
 }
 
 static inline PyObject *
 run_inplace(int slot, binary operate, PyObject *a, PyObject *b)
 {
     PyObject *x = plain(a), *y = plain(b);
+    note_operand(b);
     if (x == NULL || y == NULL || closed || may_be_read(x) ||
         result_bytes(x, y) >= limit_of(slot, larger(x, y))) {
         return decline(slot, a, b);
@@ -226,14 +344,21 @@ static inline PyObject *
 run_unary(int slot, unary operate, PyObject *a)
 {
     PyObject *x = plain(a);
-    if (x == NULL || closed || own_bytes(x) >= limit_of(slot, x)) {
+    note_operand(a);
+    if (x == NULL || own_bytes(x) >= limit_of(slot, x)) {
         return decline(slot, a, NULL);
+    }
+    int site = site_of(slot, x, own_bytes(x));
+    if (closed || (site && sites[site - 1].score >= SURE)) {
+        return hand_over(site, slot, a, NULL);
     }
     served++;
     Py_INCREF(x);
+    PyObject *before = hold(own_bytes(x));
     PyObject *result = operate(x);
+    let_go(before);
     Py_DECREF(x);
-    return wrap(result);
+    return made_at(site, wrap(result));
 }
 
 static PyObject *power2(PyObject *a, PyObject *b) { return PyNumber_Power(a, b, Py_None); }
@@ -910,7 +1035,13 @@ perform(Call *call, PyObject *function, Py_ssize_t nargs, PyObject *kwnames)
             one->roots = Py_REFCNT(one->root);
         }
     }
+    npy_intp most = 0;
+    for (int i = 0; i < call->count; i++) {
+        most += own_bytes(call->arrays[i].host);
+    }
+    PyObject *before = hold(most);
     PyObject *result = PyObject_Vectorcall(function, call->plain, nargs, kwnames);
+    let_go(before);
     if (result != NULL && call->is_watched && mark_kept(call, result) < 0) {
         Py_CLEAR(result);
     }
@@ -981,13 +1112,24 @@ function_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObje
     Py_ssize_t named = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
     /* One argument more, by position or as `out`, is where the result goes. */
     int into = f->nout == 1 && nargs + named == f->nin + 1;
-    if (!closed && f->nin <= 2 && nargs >= f->nin && (into || nargs + named == f->nin) &&
+    int site = 0;
+    for (Py_ssize_t i = 0; i < nargs && i < f->nin; i++) {
+        note_operand(args[i]);
+    }
+    if (f->nin <= 2 && nargs >= f->nin && (into || nargs + named == f->nin) &&
         (!into || ((named == 0 || is_keyword(kwnames, 0, "out")) && is_own(args[f->nin])))) {
         PyObject *x[3];
         x[0] = plain(args[0]);
         x[1] = f->nin == 2 ? plain(args[1]) : x[0];
+        npy_intp bytes;
         if (x[0] != NULL && x[1] != NULL &&
-            result_bytes(x[0], x[1]) < limit_of(f->slot, larger(x[0], x[1]))) {
+            (bytes = result_bytes(x[0], x[1])) < limit_of(f->slot, larger(x[0], x[1]))) {
+            if (!into && f->nout == 1) {
+                site = site_of(f->slot, larger(x[0], x[1]), bytes);
+            }
+            if (closed || (site && sites[site - 1].score >= SURE)) {
+                goto slow;
+            }
             served++;
             PyObject *first = x[0], *second = x[1];
             PyObject *target = into ? plain(args[f->nin]) : first;
@@ -996,12 +1138,14 @@ function_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObje
             Py_INCREF(first);
             Py_INCREF(second);
             Py_INCREF(target);
+            PyObject *before = into ? NULL : hold(bytes);
             PyObject *result = PyObject_Vectorcall(f->ufunc, x, nargs, kwnames);
+            let_go(before);
             if (into && result == target) {
                 Py_SETREF(result, Py_NewRef(args[f->nin]));
             }
             else {
-                result = wrap_each(result);
+                result = made_at(site, wrap_each(result));
             }
             Py_DECREF(first);
             Py_DECREF(second);
@@ -1020,7 +1164,12 @@ function_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObje
             return NULL;
         }
     }
-    return PyObject_Vectorcall(f->slow, args, nargsf & ~PY_VECTORCALL_ARGUMENTS_OFFSET, kwnames);
+slow:;
+    foreseen = site && sites[site - 1].score >= SURE ? site : 0;
+    PyObject *result =
+        PyObject_Vectorcall(f->slow, args, nargsf & ~PY_VECTORCALL_ARGUMENTS_OFFSET, kwnames);
+    foreseen = 0;
+    return made_at(site, result);
 }
 
 static int
@@ -1132,6 +1281,9 @@ forward_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObjec
 {
     Forward *f = (Forward *)self;
     Py_ssize_t nargs = PyVectorcall_NARGS(nargsf);
+    for (Py_ssize_t i = 0; i < nargs && i < f->reads; i++) {
+        note_operand(args[i]);
+    }
     if (!closed) {
         Call call;
         call.way = is_pure_and_small(f, args, nargs, kwnames) ? PURE : f->opaque ? ANY : SMALL;
@@ -1359,6 +1511,60 @@ py_set_hooks(PyObject *module, PyObject *args)
 }
 
 static PyObject *
+py_set_memory(PyObject *module, PyObject *args)
+{
+    PyObject *handler;
+    Py_ssize_t bytes;
+    if (!PyArg_ParseTuple(args, "On", &handler, &bytes)) {
+        return NULL;
+    }
+    if (handler != Py_None && !PyCapsule_IsValid(handler, "mem_handler")) {
+        PyErr_SetString(PyExc_TypeError, "set_memory: wanted a NumPy memory handler or None");
+        return NULL;
+    }
+    from_bytes = handler == Py_None ? NPY_MAX_INTP : bytes;
+    Py_XSETREF(memory, Py_NewRef(handler));
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+py_foreseen(PyObject *module, PyObject *ignored)
+{
+    int site = foreseen;
+    foreseen = 0;
+    return PyLong_FromLong(site);
+}
+
+static PyObject *
+py_mistaken(PyObject *module, PyObject *number)
+{
+    long site = PyLong_AsLong(number);
+    if (site == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    if (site >= 1 && site <= SITES) {
+        sites[site - 1].score = MISTAKEN;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+py_set_chain_limit(PyObject *module, PyObject *args)
+{
+    long slot;
+    Py_ssize_t bytes;
+    int type;
+    if (!PyArg_ParseTuple(args, "lni", &slot, &bytes, &type)) {
+        return NULL;
+    }
+    if (bad_slot(slot) || bad_type(type)) {
+        return NULL;
+    }
+    chain_limits[slot][type] = bytes;
+    Py_RETURN_NONE;
+}
+
+static PyObject *
 py_served(PyObject *module, PyObject *ignored)
 {
     return PyLong_FromSsize_t(served);
@@ -1408,6 +1614,10 @@ static PyMethodDef methods[] = {
     {"close", py_close, METH_O, "Add to the number of reasons to decline every operation; return it."},
     {"set_pending", py_set_pending, METH_O, "Say how many memory roots pending nodes read."},
     {"set_hooks", py_set_hooks, METH_VARARGS, "Set what is asked about calls that are left to NumPy."},
+    {"set_memory", py_set_memory, METH_VARARGS, "Allocate results from so many bytes on by a NumPy memory handler."},
+    {"foreseen", py_foreseen, METH_NOARGS, "The place whose operation is handed over because it is foreseen to have followers; 0 else."},
+    {"mistaken", py_mistaken, METH_O, "Note that what was foreseen at a place did not come."},
+    {"set_chain_limit", py_set_chain_limit, METH_VARARGS, "Set the bytes from which operations of a slot and type number are worth planning if they have followers."},
     {"served", py_served, METH_NOARGS, "How many operations on small arrays the fast path has answered."},
     {NULL},
 };
@@ -1432,6 +1642,7 @@ PyInit__fastpath_c(void)
     for (int i = 0; i < SLOTS; i++) {
         for (int type = 0; type < TYPES; type++) {
             limits[i][type] = NPY_MAX_INTP;
+            chain_limits[i][type] = NPY_MAX_INTP;
         }
     }
     PyObject *module = PyModule_Create(&module_def);

@@ -20,8 +20,8 @@ from dispatcharr._config import variable
 
 __all__ = [
     "COMPILED", "FIRST_FUNCTION", "SLOTS", "SLOT_NAMES", "Cell", "Forward", "Function", "cell",
-    "close", "get_limit", "holds_cell", "register", "served", "set_handler", "set_hooks",
-    "set_limit", "set_pending", "wrap",
+    "close", "foreseen", "get_limit", "holds_cell", "mistaken", "register", "served",
+    "set_chain_limit", "set_handler", "set_hooks", "set_limit", "set_memory", "set_pending", "wrap",
 ]  # fmt: skip
 
 BINARY = (
@@ -287,6 +287,23 @@ def _py_set_hooks(listened: Any, mark_foreign: Any, finish: Any) -> None:
     """Take what only a compiled fast path asks: calls left to NumPy are all handed on here."""
 
 
+def _py_set_memory(handler: Any, nbytes: int) -> None:
+    """Take what a compiled fast path allocates large results by: there is none here."""
+
+
+def _py_foreseen() -> int:
+    """Return 0: only a compiled fast path remembers whose results were operands."""
+    return 0
+
+
+def _py_mistaken(site: int) -> None:
+    """Take note of nothing: see :func:`_py_foreseen`."""
+
+
+def _py_set_chain_limit(slot: int, nbytes: int, type_number: int) -> None:
+    """Take note of nothing: see :func:`_py_foreseen`."""
+
+
 def _py_served() -> int:
     return _State.served
 
@@ -313,7 +330,9 @@ if COMPILED:
         _fastpath_c.set_handler, _fastpath_c.set_limit, _fastpath_c.get_limit
     )  # fmt: skip
     close, set_pending, served = _fastpath_c.close, _fastpath_c.set_pending, _fastpath_c.served
-    set_hooks = _fastpath_c.set_hooks
+    set_hooks, set_memory = _fastpath_c.set_hooks, _fastpath_c.set_memory
+    foreseen, mistaken = _fastpath_c.foreseen, _fastpath_c.mistaken
+    set_chain_limit = _fastpath_c.set_chain_limit
 else:
     _install()
     Cell, Function, Forward = _PyCell, _PyFunction, _PyForward
@@ -322,4 +341,5 @@ else:
     register, wrap, cell = _py_register, _py_wrap, _py_cell
     set_handler, set_limit, get_limit = _py_set_handler, _py_set_limit, _py_get_limit
     close, set_pending, served = _py_close, _py_set_pending, _py_served
-    set_hooks = _py_set_hooks
+    set_hooks, set_memory = _py_set_hooks, _py_set_memory
+    foreseen, mistaken, set_chain_limit = _py_foreseen, _py_mistaken, _py_set_chain_limit

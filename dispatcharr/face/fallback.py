@@ -25,6 +25,7 @@ from dispatcharr.face import _fastpath
 from dispatcharr.face.array import array_class, unwrap
 from dispatcharr.face.limits import slot_of
 from dispatcharr.face.road import engine
+from dispatcharr.storage import pool
 from dispatcharr.storage.exports import mark_foreign, root_of
 from dispatcharr.storage.readers import any_pending
 
@@ -61,6 +62,14 @@ def run(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, A
 
     NumPy warns at the Python code that called its C code, which for functions in Python is theirs.
     """
+    before = pool.enter()
+    try:
+        return _run(function, args, kwargs)
+    finally:
+        pool.leave(before)
+
+
+def _run(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     modes: Any = numpy.geterr()
     if type(function) not in _IN_C or "warn" not in modes.values() or _speaks(modes):
         return function(*args, **kwargs)
@@ -261,6 +270,7 @@ def finish(result: Any, ours: dict[int, Any], known: set[int]) -> Any:
 
 
 _fastpath.set_hooks(_events.listened, mark_foreign, finish)
+_fastpath.set_memory(pool.HANDLER, pool.FLOOR)
 
 
 def forward(

@@ -15,7 +15,7 @@ from dispatcharr.face import _fastpath
 from dispatcharr.face.road import profiles, router
 from dispatcharr.ops.kinds import is_planned
 from dispatcharr.ops.reductions import REDUCTIONS
-from dispatcharr.ops.row import Reduction, Row
+from dispatcharr.ops.row import Elementwise, Reduction, Row
 from dispatcharr.ops.table import COPY, ELEMENTWISE, GENERATORS
 
 __all__ = ["forget", "limit_of", "slot_of"]
@@ -65,9 +65,18 @@ def limit_of(name: str, dtype: numpy.dtype) -> int:
         found = _limits[name, dtype.char] = _break_even(_ROWS[name], dtype)
         # The fast path counts dtypes that are not built in as objects.
         number = dtype.num if dtype.isbuiltin == 1 else _OBJECT
+        chained = _chain(_ROWS[name], dtype)
         for slot in (_slots[name], *_operators.get(name, ())):
             _fastpath.set_limit(slot, found, number)
+            _fastpath.set_chain_limit(slot, chained, number)
     return found
+
+
+def _chain(row: Row | Reduction, dtype: numpy.dtype) -> int:
+    """Return the bytes of an operand from which an operation pays if another takes its result."""
+    if not is_planned(dtype) or type(row) is not Elementwise or row.nout > 1:
+        return sys.maxsize
+    return max(router.chain_floor(row.cost, dtype, profiles.current()), UNREAD)
 
 
 def _break_even(row: Row | Reduction, dtype: numpy.dtype) -> int:

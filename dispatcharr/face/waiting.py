@@ -20,7 +20,7 @@ import numpy
 from dispatcharr import _events
 from dispatcharr._config import Options, options
 from dispatcharr.expr.build import Declined, build, may_warn_later
-from dispatcharr.expr.nodes import Node
+from dispatcharr.expr.nodes import Node, observe_alone
 from dispatcharr.face import _fastpath, limits
 from dispatcharr.face.array import operand, unwrap
 from dispatcharr.face.fallback import left_to_numpy, run
@@ -30,6 +30,8 @@ from dispatcharr.ops.row import Elementwise
 from dispatcharr.storage.exports import is_visible
 from dispatcharr.storage.pool import machine_memory
 from dispatcharr.storage.readers import Reader
+
+observe_alone(_fastpath.mistaken)
 
 __all__ = ["apply", "is_large", "is_small", "may_wait", "pend", "plans_everything", "run_now"]
 
@@ -80,7 +82,7 @@ def may_wait(node: Node, chosen: Options) -> bool:
     if chosen.defer == "auto":
         dtype = max([o.dtype for o in node.operands], key=_itemsize, default=node.dtype)
         nbytes = node.size * dtype.itemsize
-        if nbytes < limits.limit_of(node.row.name, dtype) and node.count == 1:
+        if nbytes < limits.limit_of(node.row.name, dtype) and node.count == 1 and not node.site:
             return False
         if chosen.backend != "auto" and nbytes < limits.UNREAD:
             return False
@@ -138,7 +140,8 @@ def apply(
     values = tuple([operand(value) for value in operands])
     chosen = options()
     call = direct or row.ufunc
-    if call is not None and is_small(row.name, values, chosen):
+    site = _fastpath.foreseen()
+    if call is not None and not site and is_small(row.name, values, chosen):
         if _events.listened():
             _events.emit(_events.DirectRecord(row.name))
         result = run(call, values, {})
@@ -151,6 +154,7 @@ def apply(
         return left_to_numpy(row.name, str(reason), call, unwrap(operands), {})
     if node.shape == () or node.size == 0:
         return left_to_numpy(row.name, "it has one element or none", call, unwrap(operands), {})
+    node.site = site
     return finish(node, chosen, call, operands)
 
 
@@ -160,6 +164,9 @@ def finish(
     """Let ``node`` wait, or run it at once."""
     if may_wait(node, chosen):
         return pend(node)
+    if node.site and call is not None:
+        _fastpath.mistaken(node.site)
+        return _fastpath.wrap(run(call, unwrap(operands), {}))
     if node.errors is not None and any(mode not in ("warn", "ignore") for mode in node.errors):
         reason = "errstate asks for an action at once"
         return left_to_numpy(node.row.name, reason, call, unwrap(operands), {})

@@ -86,8 +86,8 @@ class Step:
     """One region with where its buffers come from and go to.
 
     ``inputs`` names leaves ``("leaf", i)`` and earlier results ``("node", i)``; ``outputs`` are the
-    indices of the nodes whose values it stores. ``warns`` are the kinds of floating-point errors that
-    the user is to be warned of.
+    indices of the nodes whose values it stores. ``warns`` are the kinds of floating-point errors
+    that the user is to be warned of.
     """
 
     region: Region

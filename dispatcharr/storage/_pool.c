@@ -10,7 +10,7 @@
  * program itself has needed: before fresh memory is taken, kept memory goes back as far as the sum
  * would exceed the most that lived at once plus SLACK.
  *
- * A block is a mapping of its own. Its data begin on a page (a huge page, where it is large), after a
+ * Small arrays come from the C library, in the same dress. A block is a mapping of its own. Its data begin on a page (a huge page, where it is large), after a
  * page of which the last bytes describe it. Blocks of one size are a bin. Sizes that NumPy hands back
  * are not relied on: programs may change an array's shape and dtype in place.
  */
@@ -24,6 +24,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -37,6 +38,7 @@
 #define LARGEST ((size_t)1 << 47)
 #define WIDER 3                     /* bins above its own that serve a request: 19 % */
 #define IDLE 2.0                    /* seconds */
+#define HEADER 64                   /* bytes before the data in which a small one is described */
 
 typedef struct Block {
     struct Block *older, *newer;    /* neighbours in the bin */
@@ -211,15 +213,31 @@ map_fresh(size_t capacity)
     return block;
 }
 
+/* Memory of the C library, described as a block is. */
 static void *
-pool_malloc(void *context, size_t size)
+small_malloc(size_t size, int zeroed)
+{
+    char *memory = zeroed ? calloc(1, size + HEADER) : malloc(size + HEADER);
+    if (!memory) return NULL;
+    Block *block = block_of(memory + HEADER);
+    block->mapping = NULL;
+    block->capacity = size;
+    return memory + HEADER;
+}
+
+/* A block of at least `size` bytes: a kept one, or a new one, which holds zeros. */
+static void *
+take(size_t size, int zeroed)
 {
     if (size > LARGEST) return NULL;
-    size_t capacity = size < FLOOR ? FLOOR : size;
+    if (size < FLOOR || limit == 0) return small_malloc(size, zeroed);
+    size_t capacity = size;
     int bin = bin_of(&capacity);
     pthread_mutex_lock(&lock);
     Block *block = NULL;
-    for (int i = bin; i <= bin + WIDER && i < BINS && !block; i++) block = bins[i].newest;
+    for (int i = bin; i <= bin + WIDER && i < BINS && !block && !zeroed; i++) {
+        block = bins[i].newest;
+    }
     if (block) {
         take_out(block);
         hits++;
@@ -246,11 +264,29 @@ pool_malloc(void *context, size_t size)
     return data_of(block);
 }
 
+static void *
+pool_malloc(void *context, size_t size)
+{
+    return take(size, 0);
+}
+
+/* Not kept memory: the system supplies zeros page by page, when and if they are looked at. */
+static void *
+pool_calloc(void *context, size_t count, size_t size)
+{
+    if (size && count > LARGEST / size) return NULL;
+    return take(count * size, 1);
+}
+
 static void
 pool_free(void *context, void *data, size_t size)
 {
     if (!data) return;
     Block *block = block_of(data);
+    if (!block->mapping) {
+        free((char *)data - HEADER);
+        return;
+    }
     pthread_mutex_lock(&lock);
     live -= block->capacity;
     put_in(block);
@@ -260,20 +296,18 @@ pool_free(void *context, void *data, size_t size)
 }
 
 static void *
-pool_calloc(void *context, size_t count, size_t size)
-{
-    if (size && count > LARGEST / size) return NULL;
-    void *data = pool_malloc(context, count * size);
-    if (data) memset(data, 0, count * size);
-    return data;
-}
-
-static void *
 pool_realloc(void *context, void *data, size_t size)
 {
     if (!data) return pool_malloc(context, size);
-    size_t capacity = block_of(data)->capacity;
-    if (size <= capacity && size >= capacity / 2) return data;
+    Block *block = block_of(data);
+    size_t capacity = block->capacity;
+    if (!block->mapping && size < FLOOR) {
+        char *memory = realloc((char *)data - HEADER, size + HEADER);
+        if (!memory) return NULL;
+        block_of(memory + HEADER)->capacity = size;
+        return memory + HEADER;
+    }
+    if (block->mapping && size <= capacity && size >= capacity / 2) return data;
     void *moved = pool_malloc(context, size);
     if (!moved) return NULL;
     memcpy(moved, data, size < capacity ? size : capacity);
@@ -335,6 +369,22 @@ done:
     return array;
 }
 
+/* Put the pool's handler in force in this context, or give the one back that was. */
+static PyObject *
+py_enter(PyObject *module, PyObject *unused)
+{
+    return PyDataMem_SetHandler(capsule);
+}
+
+static PyObject *
+py_leave(PyObject *module, PyObject *before)
+{
+    PyObject *ours = PyDataMem_SetHandler(before);
+    if (!ours) return NULL;
+    Py_DECREF(ours);
+    Py_RETURN_NONE;
+}
+
 static PyObject *
 py_set_limit(PyObject *module, PyObject *bytes)
 {
@@ -369,6 +419,8 @@ py_state(PyObject *module, PyObject *unused)
 static PyMethodDef methods[] = {
     {"empty", (PyCFunction)(void (*)(void))py_empty, METH_FASTCALL,
      "An uninitialised array of a shape, a dtype and strides (None for C order), of the pool."},
+    {"enter", py_enter, METH_NOARGS, "Allocate arrays by the pool; return what did it before."},
+    {"leave", py_leave, METH_O, "Allocate arrays by what `enter` returned."},
     {"set_limit", py_set_limit, METH_O, "Set how many bytes may be kept."},
     {"release", py_release, METH_NOARGS, "Return all that is kept to the system."},
     {"state", py_state, METH_NOARGS, "Bytes used, kept, most used at once, the limit; hits, misses."},
@@ -391,6 +443,9 @@ PyInit__pool_c(void)
     if (!capsule) return NULL;
     if (pthread_atfork(before_fork, after_fork, in_child) != 0) return PyErr_NoMemory();
     PyObject *module = PyModule_Create(&module_def);
-    if (module && PyModule_AddIntConstant(module, "FLOOR", (long)FLOOR) < 0) Py_CLEAR(module);
+    if (module && (PyModule_AddIntConstant(module, "FLOOR", (long)FLOOR) < 0 ||
+                   PyModule_AddObjectRef(module, "HANDLER", capsule) < 0)) {
+        Py_CLEAR(module);
+    }
     return module;
 }

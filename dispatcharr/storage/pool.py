@@ -23,15 +23,16 @@ if not variable("DISPATCHARR_PURE_PYTHON"):
         _compiled = None
 
 __all__ = [
-    "SYSTEM_RECYCLES", "MemoryPool", "empty", "get_default_memory_pool", "machine_memory",
-    "recycled",
+    "FLOOR", "HANDLER", "SYSTEM_RECYCLES", "MemoryPool", "empty", "enter",
+    "get_default_memory_pool", "leave", "machine_memory", "recycled",
 ]  # fmt: skip
 
 #: Bytes from which NumPy's own results are mapped anew each time, and their pages cleared. glibc
 #: raises its threshold for that as arrays are freed, up to 32 MiB on 64-bit systems (mallopt(3)).
 SYSTEM_RECYCLES = 1 << 25
-#: Bytes from which results come from the pool.
-_FLOOR: int = 0 if _compiled is None else _compiled.FLOOR
+#: NumPy's handle of the pool, and the bytes from which results come from it.
+HANDLER: Any = None if _compiled is None else _compiled.HANDLER
+FLOOR: int = 0 if _compiled is None else _compiled.FLOOR
 #: Share of the machine's memory that may be kept.
 _SHARE = 8
 
@@ -81,12 +82,23 @@ def empty(
         size = dtype.itemsize
         for extent in shape:
             size *= extent
-        if size >= _FLOOR and not dtype.hasobject:
+        if size >= FLOOR and not dtype.hasobject:
             made: numpy.ndarray = _compiled.empty(shape, dtype, strides)
             return made
     if strides is None:
         return numpy.empty(shape, dtype)
     return numpy.ndarray(shape, dtype, strides=strides)
+
+
+def enter() -> Any:
+    """Have the arrays that NumPy makes in this context allocated by the pool, until `leave`."""
+    return _compiled.enter() if _compiled is not None and _limit else None
+
+
+def leave(before: Any) -> None:
+    """Have them allocated by what did so before: what :func:`enter` returned."""
+    if before is not None:
+        _compiled.leave(before)
 
 
 def recycled(size: int) -> bool:

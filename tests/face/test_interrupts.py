@@ -14,7 +14,7 @@ import signal, sys, time
 import numpy
 import dispatcharr as np
 
-np.dispatch_options(backend={backend!r}, defer="always")
+np.dispatch_options(backend={backend!r}, engine={engine!r}, defer="always")
 n = 400_000
 base = np.array(numpy.linspace(0.0, 1.0, n))
 kept = np.array(base)
@@ -58,13 +58,16 @@ print("interrupted", interrupted)
 
 
 @pytest.mark.parametrize("backend", ["serial", "threads"])
-def test_interrupts_in_the_middle_of_kernels(backend: str, script: Callable[..., str]) -> None:
+@pytest.mark.parametrize("engine", ["blocks", "compiled"])
+def test_interrupts_in_the_middle_of_kernels(
+    backend: str, engine: str, script: Callable[..., str]
+) -> None:
     prelude = (
         "import signal\n"
         "def stop(*_):\n    raise KeyboardInterrupt\n"
         "signal.signal(signal.SIGALRM, stop)\n"
     )
-    printed = script(prelude + PROGRAM.format(backend=backend))
+    printed = script(prelude + PROGRAM.format(backend=backend, engine=engine))
     assert int(printed.split()[1]) >= 3
 
 
