@@ -36,6 +36,7 @@ from dispatcharr.face.context import (
     set_backend,
     use_backend,
 )
+from dispatcharr.face.elementwise import elementwise
 from dispatcharr.face.ndarray import ndarray
 from dispatcharr.storage.pool import MemoryPool, get_default_memory_pool
 
@@ -50,6 +51,7 @@ _ADDED = (
     "VerificationWarning",
     "calibrate",
     "dispatch_options",
+    "elementwise",
     "evaluate",
     "explain",
     "get_default_memory_pool",

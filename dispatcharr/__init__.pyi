@@ -515,6 +515,9 @@ from dispatcharr.face.context import (
     set_backend as set_backend,
     use_backend as use_backend,
 )
+from dispatcharr.face.elementwise import (
+    elementwise as elementwise,
+)
 from dispatcharr.storage.pool import (
     MemoryPool as MemoryPool,
     get_default_memory_pool as get_default_memory_pool,
@@ -532,4 +535,5 @@ class dispatch_options(_dispatch_options):
         on_fallback: builtins.str = ...,
         verify: builtins.float = ...,
         memory_limit: builtins.int | None = ...,
+        compile_vectorize: builtins.bool = ...,
     ) -> None: ...

@@ -53,6 +53,9 @@ class Options:
     memory_limit : int or None
         Bytes that pending work may keep alive beyond what the eager program would hold;
         None for a share of the machine's memory.
+    compile_vectorize : bool
+        Whether ``numpy.vectorize`` compiles functions that numba can type, instead of calling them
+        element by element.
     """
 
     backend: str = "auto"
@@ -63,6 +66,7 @@ class Options:
     on_fallback: str = "silent"
     verify: float = 0.0
     memory_limit: int | None = None
+    compile_vectorize: bool = False
 
 
 def _is_count(value: object) -> bool:
@@ -87,6 +91,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda v: v is None or (isinstance(v, int) and v >= 0),
         "None or a number of bytes",
     ),
+    "compile_vectorize": (lambda v: isinstance(v, bool), "True or False"),
 }
 
 ENVIRONMENT: Mapping[str, str] = {

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 __all__ = [
+    "ContractionRecord",
     "DirectRecord",
     "FallbackRecord",
     "KernelRecord",
@@ -87,6 +88,20 @@ class FallbackRecord:
     reason: str
     seconds: float
     nbytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ContractionRecord:
+    """One contraction that ran in a compiled kernel: what it was, the seconds it took, and where.
+
+    ``verified`` is None when it was not checked against NumPy.
+    """
+
+    name: str
+    reason: str
+    seconds: float
+    backend: str
+    verified: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,7 +188,7 @@ def _run_step(
             computed_alone(graph.nodes[i])
     run.origins[-1] = record
     if errors:
-        run.errors.append((step.warns, errors))
+        run.errors.append((step.warns, frozenset(e for e in errors if step.may_tell(e[1]))))
     if _events.listened():
         _events.emit(record)
 

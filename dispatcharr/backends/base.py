@@ -168,11 +168,14 @@ class Backend(Protocol):
 
     A backend that runs kernels in more ways than one has ``engines``: objects like itself, one for
     each way, with a member ``engine`` that names it. They are priced and routed as backends are.
-    One whose kernels have to be built first, at the price that its rates call ``compile``, has two
-    more: ``ready(region)`` says whether that was done, and ``order(region, inputs, outputs,
-    stored=False, wait=False)`` has it done in the background: with ``stored`` only if it need not
-    be built but loaded, with ``wait`` before the call returns. It returns None, or why it never can
-    be.
+    One whose kernels have to be built first, at the price that its rates call ``compile``, has more
+    of them. ``kernel(region, inputs, outputs)`` names the kernel for such buffers: with a hashable
+    value that is the same wherever one kernel will do, or with None where there can be none. It may
+    be left out if no kernel serves two regions. ``ready(region)`` says whether the kernel is built,
+    for buffers that ``kernel`` or ``order`` were told of, as far as it can say without any.
+    ``order(region, inputs, outputs, stored=False, wait=False)`` has it built in the background:
+    with ``stored`` only if it need not be built but loaded, with ``wait`` before the call returns.
+    It returns None, or why it never can be.
     """
 
     name: str

@@ -6,7 +6,7 @@ yet, or cannot be made for these buffers, is run by ``blocks``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy
 
@@ -19,6 +19,14 @@ __all__ = ["ENGINES", "Host"]
 
 ENGINES = ("blocks", "compiled")
 Job = BlocksJob | compiled.Job
+
+
+def _is_as_fast(region: Region) -> bool:
+    """Return whether NumPy's own reduction is at the limit of memory already."""
+    reducing = region.reducing
+    if reducing is None or region.program or reducing.row.rereads or reducing.mask is not None:
+        return False
+    return region.inputs[reducing.register].dtype.char != "e"
 
 
 class Host:
@@ -40,7 +48,11 @@ class Host:
 
     def supports(self, region: Region) -> str | None:
         """Return None, or why the engine cannot run ``region``."""
-        return None if self.engine == "blocks" else compiled.refusal(region)
+        if self.engine == "blocks":
+            return None
+        if _is_as_fast(region):
+            return "nothing is computed before the reduction, and NumPy's loop for it is as fast"
+        return compiled.refusal(region)
 
     def rates(self, profile: Profile) -> Rates:
         """Return the speeds of this crew with this engine."""
@@ -51,6 +63,15 @@ class Host:
     def ready(self, region: Region) -> bool:
         """Return whether the kernel is built."""
         return self.engine == "blocks" or compiled.ready(region)
+
+    def kernel(
+        self,
+        region: Region,
+        inputs: Sequence[numpy.ndarray],
+        outputs: Sequence[numpy.ndarray],
+    ) -> Hashable | None:
+        """Return what names the kernel; all crews run the same one."""
+        return None if self.engine == "blocks" else compiled.kernel(region, inputs, outputs)
 
     def order(
         self,

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import click
 
@@ -45,6 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return outcome() if callable(outcome) else int(outcome or 0)
 
 
+_FILE = click.Path(dir_okay=False, writable=True)
+_FOLDER = click.Path(file_okay=False, writable=True)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
 @click.version_option(__version__, prog_name="dispatcharr")
 def command_line() -> None:
@@ -56,7 +61,7 @@ def command_line() -> None:
 @click.option("--backend", metavar="NAME", help="Run everything on this backend.")
 @click.option(
     "--json",
-    type=click.Path(dir_okay=False, writable=True),
+    type=_FILE,
     metavar="FILE",
     help="Write what was dispatched to FILE instead.",
 )
@@ -133,3 +138,30 @@ def calibrate(quick: bool, json: bool) -> None:
     from dispatcharr.cli.calibrate import calibrate
 
     calibrate(quick, json)
+
+
+@command_line.command()
+@click.option("--quick", is_flag=True, help="Two sizes, a look in a minute or two; no claim.")
+@click.option("--sizes", metavar="N,N,...", help="Numbers of elements, such as 1e4,1e6.")
+@click.option("--dtype", default="float64", show_default=True, help="float64 or float32.")
+@click.option("--expressions", metavar="NAME,...", help="Some of them; a wrong name lists all.")
+@click.option("--peers", metavar="NAME,...", help="Some of them, or none; a wrong name lists all.")
+@click.option(
+    "--budget",
+    type=click.FloatRange(min=0.1),
+    metavar="SECONDS",
+    help="Of measuring; 300, or 15 with --quick.",
+)
+@click.option("--json", type=_FILE, metavar="FILE", help="Write everything measured.")
+@click.option("--plots", type=_FOLDER, metavar="FOLDER", help="Draw it; needs matplotlib.")
+@click.option("--report", type=_FILE, metavar="FILE", help="Write a page of Markdown.")
+def bench(**asked: Any) -> int:
+    """Measure expressions against NumPy and its peers.
+
+    Under NumPy, dispatcharr, and whichever of numexpr, numba, JAX, torch, blosc2 and dask are
+    installed, in one run, in turn. Answers are compared first; if one of ours is wrong, the exit
+    status is 1. Time spent compiling comes on top of the budget.
+    """
+    from dispatcharr.cli.bench import Request, bench
+
+    return bench(Request(**asked))

@@ -44,12 +44,15 @@ def pairs(title: str, rows: Iterable[tuple[str, str]]) -> None:
     out.print()
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows of figures under a header; the first column is names."""
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], dense: bool = False) -> None:
+    """Print rows of figures under a header; the first column is names.
+
+    A ``dense`` table has less between its columns, for those that have many.
+    """
     from rich import box
     from rich.table import Table
 
-    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=dense)
     for number, name in enumerate(header):
         grid.add_column(name, justify="right" if number else "left", overflow="fold")
     for row in rows:

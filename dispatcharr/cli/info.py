@@ -16,6 +16,7 @@ from dispatcharr._version import __version__
 from dispatcharr.backends.base import Profile
 from dispatcharr.cli.console import in_binary, pairs, print_json, table
 from dispatcharr.explain.text import in_seconds, plural
+from dispatcharr.storage.pool import get_default_memory_pool
 
 __all__ = ["free_memory", "info", "profile_figures"]
 
@@ -31,6 +32,7 @@ def info(as_json: bool) -> None:
 
 def _facts() -> dict[str, Any]:
     from dispatcharr.backends.registry import available
+    from dispatcharr.kernels import native
     from dispatcharr.kernels.cpus import cgroup_quota, cpu_count, thread_count
     from dispatcharr.route.profile import load, machine, profile_path
 
@@ -53,10 +55,21 @@ def _facts() -> dict[str, Any]:
             "memory_bytes": total_memory(),
         },
         "backends": dict(available()),
+        "engines": {"blocks": None, "compiled": native.missing()},
+        "kernels": dict(zip(("count", "bytes", "limit"), _kernels(), strict=True)),
+        "memory_pool": get_default_memory_pool().get_limit(),
         "profile": {**asdict(profile), "path": path, "stored": os.path.exists(path)},
         "environment": _environment(),
         "cache_folder": cache_folder(),
     }
+
+
+def _kernels() -> tuple[int, int, int]:
+    """Return number and bytes of the kernels on disk, and the most bytes that they may take."""
+    from dispatcharr.kernels.cache import user_cache
+
+    cache = user_cache()
+    return (*cache.contents(), cache.limit)
 
 
 def _environment() -> dict[str, str]:
@@ -99,6 +112,7 @@ def _print(facts: Mapping[str, Any]) -> None:
         "Backends",
         ((name, why or "available") for name, why in facts["backends"].items()),
     )
+    pairs("Engines", _engine_rows(facts))
     stored = profile["stored"]
     source = {
         "calibrated": "measured on this machine",
@@ -116,6 +130,16 @@ def _print(facts: Mapping[str, Any]) -> None:
     profile_figures(Profile(**fields))
     unset = [("none of them", ", ".join(ENVIRONMENT))]
     pairs("Environment variables", list(facts["environment"].items()) or unset)
+
+
+def _engine_rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, why in facts["engines"].items():
+        yield name, why or "available"
+    kernels = facts["kernels"]
+    held = f"{plural(kernels['count'], 'kernel')}, {in_binary(kernels['bytes'])}"
+    yield "kernels on disk", f"{held} of at most {in_binary(kernels['limit'])}"
+    pool = facts["memory_pool"]
+    yield "memory pool", f"keeps at most {in_binary(pool)}" if pool else "none on this machine"
 
 
 def _machine_rows(machine: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -153,6 +177,9 @@ def _overheads(profile: Profile) -> Iterator[tuple[str, str]]:
 _OVERHEADS = {
     "record": "record an operation",
     "plan": "plan a kernel",
+    "run": "run a kernel",
+    "compile": "compile a kernel",
+    "load": "load a compiled kernel",
     "call": "call NumPy on a block",
     "wake": "wake the threads",
     "queue": "queue for the interpreter",

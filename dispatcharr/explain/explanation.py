@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dispatcharr import engine
-from dispatcharr._events import FallbackRecord, KernelRecord
+from dispatcharr._events import ContractionRecord, FallbackRecord, KernelRecord
 from dispatcharr.backends import registry
 from dispatcharr.explain.account import (
     FallbackAccount,
@@ -26,7 +26,7 @@ from dispatcharr.explain.account import (
 )
 from dispatcharr.explain.page import Block, Grid, Heading, Prose, as_html, as_text
 from dispatcharr.explain.program import literal, reading_order
-from dispatcharr.explain.report import fallback_grid, kernel_grid
+from dispatcharr.explain.report import contraction_blocks, fallback_grid, kernel_grid
 from dispatcharr.explain.tally import Tally
 from dispatcharr.explain.telling import brief_kernel, full_kernel, plan_grid
 from dispatcharr.explain.text import in_ratio, in_seconds, plural
@@ -139,13 +139,13 @@ def explain_record(record: KernelRecord) -> Explanation:
 
 
 def explain_records(
-    records: Iterable[KernelRecord | FallbackRecord], small: int = 0
+    records: Iterable[KernelRecord | FallbackRecord | ContractionRecord], small: int = 0
 ) -> Explanation:
     """Say what happened in a piece of a program.
 
     Parameters
     ----------
-    records : iterable of KernelRecord or FallbackRecord
+    records : iterable of KernelRecord, ContractionRecord or FallbackRecord
         In the order in which they came; anything else is left out.
     small : int
         Operations that ran as plain NumPy because they were too small to plan.
@@ -160,14 +160,16 @@ def explain_records(
         elif isinstance(record, FallbackRecord):
             fallbacks.append(fallback_account(record))
             tally.add_fallback(record)
-    if not kernels and not fallbacks:
+        elif isinstance(record, ContractionRecord):
+            tally.add_contraction(record)
+    if not kernels and not fallbacks and not tally.contractions:
         return explain_nothing(_small(small) or "no kernel ran and nothing was left to NumPy")
     longest = sorted(range(len(kernels)), key=lambda i: -kernels[i].seconds)[:_MOST_ACCOUNTS]
     return Explanation(
         "evaluated",
         tuple(record_account(kernels[i]) for i in sorted(longest)),
         tuple(fallbacks[-_MOST_ACCOUNTS:]),
-        (*tally.kernel_rows(), *tally.fallback_rows()),
+        tally.rows(),
         absent=_absent() if kernels else (),
         prices_from=profiles.current().source if kernels else "",
         total=len(kernels),
@@ -220,6 +222,7 @@ def _blocks(told: Explanation) -> list[Block]:
         return [Prose(f"Nothing to explain: {told.reason}.")]
     blocks: list[Block] = [Heading(_headline(told)), *_kernel_blocks(told)]
     fallen = [row for row in told.rows if row["kind"] == "fallback"]
+    blocks += contraction_blocks(told.rows, _MOST_ROWS)
     if fallen:
         blocks.append(fallback_grid(fallen, _MOST_ROWS, "Left to NumPy"))
     notes = [("small", _small(told.small))] if told.small else []
@@ -238,8 +241,12 @@ def _headline(told: Explanation) -> str:
         count = plural(told.total, "kernel")
         return f"Pending: {count}, predicted {seconds} on {where}. Nothing ran yet."
     if not told.total:
-        calls = sum(row["runs"] for row in told.rows)
-        return f"Evaluated: no kernel ran, {plural(calls, 'call')} left to NumPy."
+        calls, contracted = (
+            sum(row["runs"] for row in told.rows if row["kind"] == kind)
+            for kind in ("fallback", "contraction")
+        )
+        ran = plural(contracted, "contraction") if contracted else "no kernel ran"
+        return f"Evaluated: {ran}, {plural(calls, 'call')} left to NumPy."
     rows = [row for row in told.rows if row["kind"] == "kernel"]
     measured, predicted = (sum(row[key] for row in rows) for key in ("measured", "predicted"))
     where = " and ".join(sorted({row["backend"] for row in rows}))

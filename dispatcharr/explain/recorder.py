@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
-from dispatcharr._events import DirectRecord, FallbackRecord, KernelRecord
+from dispatcharr._events import ContractionRecord, DirectRecord, FallbackRecord, KernelRecord
 from dispatcharr._version import __version__
 from dispatcharr.explain.account import as_data, operations_of, result_dtype
 from dispatcharr.explain.report import Summary, Table, summarize
@@ -41,7 +41,7 @@ class Timed:
     start: float
     thread: int
     thread_name: str
-    record: KernelRecord | FallbackRecord
+    record: KernelRecord | FallbackRecord | ContractionRecord
 
 
 class Recorder:
@@ -80,7 +80,7 @@ class Recorder:
             with self._lock:
                 self._direct += 1
             return
-        if not isinstance(record, KernelRecord | FallbackRecord):
+        if not isinstance(record, KernelRecord | FallbackRecord | ContractionRecord):
             return
         start = time.perf_counter() - record.seconds - self._began
         thread = threading.current_thread()
@@ -90,6 +90,8 @@ class Recorder:
             if isinstance(record, KernelRecord):
                 self._kernels += 1
                 self._tally.add_kernel(record)
+            elif isinstance(record, ContractionRecord):
+                self._tally.add_contraction(record)
             else:
                 self._tally.add_fallback(record)
 
@@ -107,8 +109,8 @@ class Recorder:
         return [one.record for one in self.timed if isinstance(one.record, KernelRecord)]
 
     @property
-    def events(self) -> list[KernelRecord | FallbackRecord]:
-        """The last kernels and fallbacks, in the order in which they ended."""
+    def events(self) -> list[KernelRecord | FallbackRecord | ContractionRecord]:
+        """The last kernels, contractions and fallbacks, in the order in which they ended."""
         return [one.record for one in self.timed]
 
     @property
@@ -123,7 +125,7 @@ class Recorder:
         return self._direct + self.small
 
     def table(self) -> Table:
-        """Return what ran, a row for each class of kernel and each fallback.
+        """Return what ran, a row for each class of kernel, each contraction and each fallback.
 
         Returns
         -------
@@ -131,7 +133,7 @@ class Recorder:
             ``rows`` is a list of dicts; it prints as text.
         """
         with self._lock:
-            return Table((*self._tally.kernel_rows(), *self._tally.fallback_rows()))
+            return Table(self._tally.rows())
 
     def summary(self) -> Summary:
         """Return what there is to know at a glance.
@@ -210,6 +212,9 @@ def _record_data(one: Timed) -> dict[str, Any]:
     }
     if isinstance(record, FallbackRecord):
         return {"kind": "fallback", "name": record.name, "reason": record.reason, **data}
+    if isinstance(record, ContractionRecord):
+        told = {"name": record.name, "reason": record.reason, "backend": record.backend}
+        return {"kind": "contraction", **told, **data, "verified": record.verified}
     decision, work = record.decision, record.work
     return {
         "kind": "kernel",

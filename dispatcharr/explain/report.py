@@ -18,7 +18,7 @@ from dispatcharr.explain.page import Block, Cell, Grid, Heading, Prose, as_html,
 from dispatcharr.explain.tally import KernelClass, Tally
 from dispatcharr.explain.text import clip, in_bytes, in_count, in_ratio, in_seconds, plural
 
-__all__ = ["Summary", "Table", "fallback_grid", "kernel_grid", "summarize"]
+__all__ = ["Summary", "Table", "contraction_blocks", "fallback_grid", "kernel_grid", "summarize"]
 
 _MOST_ROWS = 40
 _TOP_KERNELS = 8
@@ -33,12 +33,15 @@ Row = Mapping[str, Any]
 
 
 class Table:
-    """What ran, a row for each class of kernel and each fallback, those that took longest first.
+    """What ran, a row for each class of kernel, contraction and fallback.
+
+    Of each, those that took longest come first.
 
     Attributes
     ----------
     rows : list of dict
-        ``kind`` ("kernel" or "fallback"), ``kernel``, ``dtype``, ``backend``, ``reason``, ``runs``,
+        ``kind`` ("kernel", "contraction" or "fallback"), ``kernel``, ``dtype``, ``backend``,
+        ``reason``, ``runs``,
         ``measured`` and ``predicted`` seconds, ``predicted_on`` (seconds by backend), ``refused``,
         ``operations``, ``elements``, ``bytes``, ``bytes_unstored``. Made for
         ``pandas.DataFrame(table.rows)``.
@@ -58,6 +61,7 @@ class Table:
         blocks: list[Block] = []
         if kernels:
             blocks.append(kernel_grid(kernels, _MOST_ROWS))
+        blocks += contraction_blocks(self.rows, _MOST_ROWS)
         if fallbacks:
             blocks.append(fallback_grid(fallbacks, _MOST_ROWS, "Left to NumPy"))
         return blocks
@@ -124,6 +128,21 @@ def fallback_grid(rows: Sequence[Row], most: int, title: str = "") -> Grid:
     return Grid(cells, "lrrl", ("function", "calls", "measured", "why"), note=note, title=title)
 
 
+def contraction_blocks(rows: Sequence[Row], most: int) -> list[Block]:
+    """Return a grid of the contractions among ``rows``, if there are any."""
+    found = [row for row in rows if row["kind"] == "contraction"]
+    if not found:
+        return []
+    cells = tuple(
+        (row["kernel"], in_count(row["runs"]), in_seconds(row["measured"]), row["backend"],
+         row["reason"])
+        for row in found[:most]
+    )  # fmt: skip
+    note = f"And {plural(len(found) - most, 'more row')}." if len(found) > most else ""
+    header = ("function", "calls", "measured", "where", "what")
+    return [Grid(cells, "lrrll", header, note=note, title="Contractions")]
+
+
 def _backends_of(rows: Sequence[Row]) -> list[str]:
     """Return the backends worth a column: those that ran most, then those that could have."""
     weight: dict[str, float] = {}
@@ -182,6 +201,7 @@ def summarize(tally: Tally, small: int, prices_from: str | None) -> Summary:
                 "kinds": len(fallbacks),
                 "top": fallbacks[:_TOP_FALLBACKS],
             },
+            "contractions": tally.contraction_rows()[:_TOP_FALLBACKS],
             "small": small,
             "fp_errors": [
                 {"error": kind, "operation": name, "kernels": count}
@@ -230,6 +250,7 @@ def _summary_blocks(data: Row) -> list[Block]:
             kinds = in_count(data["kinds"])
             title += f": the {len(data['top'])} kinds of {kinds} that took longest"
         blocks.append(kernel_grid(data["top"], _TOP_KERNELS, title))
+    blocks += contraction_blocks(data["contractions"], _TOP_FALLBACKS)
     fallbacks = data["fallbacks"]
     if fallbacks["calls"]:
         calls = plural(fallbacks["calls"], "call")
@@ -242,7 +263,7 @@ def _summary_blocks(data: Row) -> list[Block]:
 
 def _headline(data: Row) -> str:
     if not data["kernels"]:
-        return "dispatcharr ran no kernel."
+        return f"dispatcharr ran {'contractions alone' if data['contractions'] else 'no kernel'}."
     measured, predicted = data["measured"], data["predicted"]
     return (
         f"dispatcharr ran {plural(data['kernels'], 'kernel')}: {in_seconds(measured)} measured, "

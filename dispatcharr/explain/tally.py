@@ -1,8 +1,9 @@
 """What ran, added up: a program of any length takes a bounded amount of memory.
 
 Kernels count by class: the same operations, result dtype, backend and reason. Fallbacks count by
-name and reason. Past :data:`MOST_CLASSES` of either, what is new counts together as
-``(others)``. Not thread-safe: the recorder that owns a tally holds a lock.
+name and reason, and so do contractions, which no region describes. Past :data:`MOST_CLASSES` of
+any, what is new counts together as ``(others)``. Not thread-safe: the recorder that owns a tally
+holds a lock.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from dispatcharr._events import FallbackRecord, KernelRecord
+from dispatcharr._events import ContractionRecord, FallbackRecord, KernelRecord
 from dispatcharr.explain.account import operations_of, reason_class, result_dtype
 from dispatcharr.plan.region import Region
 from dispatcharr.route.router import Decision
@@ -109,20 +110,24 @@ class KernelClass:
 
 @dataclass(slots=True)
 class FallbackClass:
-    """Calls of one NumPy function for one reason, added up."""
+    """Calls of one NumPy function for one reason, added up; of contractions, for one description.
+
+    ``backend`` is where they ran, ``"numpy"`` for what was left to it.
+    """
 
     name: str
     reason: str
+    backend: str = "numpy"
     calls: int = 0
     measured: float = 0.0
 
     def row(self) -> dict[str, Any]:
         """Return the class as a row of the same table as kernels."""
         return {
-            "kind": "fallback",
+            "kind": "fallback" if self.backend == "numpy" else "contraction",
             "kernel": self.name,
             "dtype": None,
-            "backend": "numpy",
+            "backend": self.backend,
             "reason": self.reason,
             "runs": self.calls,
             "measured": self.measured,
@@ -142,6 +147,7 @@ class Tally:
     def __init__(self) -> None:
         self.kernels: dict[tuple[Any, ...], KernelClass] = {}
         self.fallbacks: dict[tuple[str, str], FallbackClass] = {}
+        self.contractions: dict[tuple[str, str, str], FallbackClass] = {}
         self.fp_errors: dict[tuple[str, str], int] = {}
         self.verified = {True: 0, False: 0}
         # Programs repeat themselves with the same regions and reasons: their texts are made once.
@@ -193,6 +199,19 @@ class Tally:
         found.calls += 1
         found.measured += record.seconds
 
+    def add_contraction(self, record: ContractionRecord) -> None:
+        """Count one contraction that a compiled kernel ran."""
+        key = (record.name, record.reason, record.backend)
+        found = self.contractions.get(key)
+        if found is None:
+            if len(self.contractions) >= MOST_CLASSES:
+                key = (OTHERS, "", record.backend)
+            found = self.contractions.setdefault(key, FallbackClass(*key))
+        found.calls += 1
+        found.measured += record.seconds
+        if record.verified is not None:
+            self.verified[record.verified] += 1
+
     def kernel_rows(self) -> list[dict[str, Any]]:
         """Return the kernel classes, those that took longest first."""
         return _longest_first([found.row() for found in self.kernels.values()])
@@ -200,6 +219,14 @@ class Tally:
     def fallback_rows(self) -> list[dict[str, Any]]:
         """Return the fallback classes, those that took longest first."""
         return _longest_first([found.row() for found in self.fallbacks.values()])
+
+    def rows(self) -> tuple[dict[str, Any], ...]:
+        """Return all classes: kernels, contractions, fallbacks."""
+        return (*self.kernel_rows(), *self.contraction_rows(), *self.fallback_rows())
+
+    def contraction_rows(self) -> list[dict[str, Any]]:
+        """Return the classes of contractions, those that took longest first."""
+        return _longest_first([found.row() for found in self.contractions.values()])
 
 
 def _longest_first(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from dispatcharr._events import KernelRecord
+from dispatcharr._events import ContractionRecord, FallbackRecord, KernelRecord
 from dispatcharr.explain.account import as_data, operations_of, reason_class, result_dtype
 from dispatcharr.explain.text import shorten
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 __all__ = ["chrome_trace"]
 
 _LONGEST_NAME = 60
+_CATEGORIES = {
+    KernelRecord: "kernel", ContractionRecord: "contraction", FallbackRecord: "fallback",
+}  # fmt: skip
 
 
 def chrome_trace(timed: Iterable[Timed]) -> dict[str, Any]:
@@ -32,7 +35,7 @@ def chrome_trace(timed: Iterable[Timed]) -> dict[str, Any]:
         bars.append(
             {
                 "name": name,
-                "cat": "kernel" if isinstance(one.record, KernelRecord) else "fallback",
+                "cat": _CATEGORIES[type(one.record)],
                 "ph": "X",
                 "ts": one.start * 1e6,
                 "dur": one.record.seconds * 1e6,
@@ -49,6 +52,8 @@ def chrome_trace(timed: Iterable[Timed]) -> dict[str, Any]:
 
 
 def _described(record: Any) -> tuple[str, str, dict[str, Any]]:
+    if isinstance(record, ContractionRecord):
+        return record.name, record.backend, {"reason": record.reason}
     if not isinstance(record, KernelRecord):
         return record.name, "NumPy", {"reason": record.reason}
     names = operations_of(record.region)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 import numpy
@@ -64,10 +65,33 @@ def error_modes(row: Elementwise, dtypes: tuple[numpy.dtype[Any], ...]) -> tuple
     """Return the modes (divide, over, under, invalid) in force, None if ``row`` cannot err."""
     if row.errors == "none":
         return None
-    if row.errors == "float" and not any(dtype.char in INEXACT for dtype in dtypes):
-        return None
-    modes = numpy.geterr()
-    return modes["divide"], modes["over"], modes["under"], modes["invalid"]
+    if row.errors == "float":
+        for dtype in dtypes:
+            if dtype.char in INEXACT:
+                break
+        else:
+            return None
+    return modes_in_force()
+
+
+#: NumPy's own variable, asked because ``geterr`` takes ten times as long. What it holds is made
+#: anew by every change of a mode.
+_numpys_modes = getattr(import_module("numpy._core.umath"), "_extobj_contextvar", None)
+#: Modes that promise no action at once.
+_PATIENT = frozenset({"warn", "ignore"})
+_seen_modes: tuple[Any, tuple[str, ...]] = (_numpys_modes, ())
+
+
+def modes_in_force() -> tuple[str, ...]:
+    """Return what is to happen on errors now: divide, over, under, invalid."""
+    global _seen_modes
+    held = None if _numpys_modes is None else _numpys_modes.get()
+    seen, found = _seen_modes
+    if held is None or held is not seen:
+        modes = numpy.geterr()
+        found = modes["divide"], modes["over"], modes["under"], modes["invalid"]
+        _seen_modes = held, found
+    return found
 
 
 def may_warn_later(modes: tuple[str, ...] | None, anywhere: bool = False) -> bool:
@@ -78,7 +102,7 @@ def may_warn_later(modes: tuple[str, ...] | None, anywhere: bool = False) -> boo
     """
     if modes is None:
         return True
-    if any(mode not in ("warn", "ignore") for mode in modes):
+    if not _PATIENT.issuperset(modes):
         return False
     if anywhere or "warn" not in modes:
         return True
@@ -187,7 +211,7 @@ def build(
         The operation is not planned, for the reason given.
     """
     prepared = [_prepare(value) for value in values]
-    types = tuple(kind for _, kind, _ in prepared)
+    types = tuple([kind for _, kind, _ in prepared])
     if dtype is not None:
         resolved = (*types, dtype)
     else:
@@ -195,11 +219,14 @@ def build(
             resolved = _resolve(row, types)
         except TypeError:
             raise Declined(f"NumPy has no loop of {row.name} for these dtypes") from None
-    if not all(is_planned(t) for t in resolved):
-        raise Declined("a dtype of the operation is not planned")
+    for found in resolved:
+        if not is_planned(found):
+            raise Declined("a dtype of the operation is not planned")
     operands = tuple(
-        _constant(value, resolved[i]) if operand is None else operand
-        for i, (value, (operand, _, _)) in enumerate(zip(values, prepared, strict=True))
+        [
+            _constant(value, wanted) if operand is None else operand
+            for value, (operand, _, _), wanted in zip(values, prepared, resolved, strict=False)
+        ]
     )
     if row.refuses is not None and row.refuses(operands):
         raise Declined("NumPy may refuse its values")
@@ -212,8 +239,7 @@ def recast(node: Node, dtype: numpy.dtype[Any]) -> Node:
     """Return a new node as ``node``, its result cast within the operation as ``out=`` does it."""
     modes = node.errors
     if modes is None and dtype.char in INEXACT:
-        state = numpy.geterr()
-        modes = (state["divide"], state["over"], state["under"], state["invalid"])
+        modes = modes_in_force()
     return Node(node.row, node.operands, node.shape, dtype, node.order, modes)
 
 

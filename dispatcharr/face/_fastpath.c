@@ -49,6 +49,7 @@ typedef struct {
     int masked;         /* the same for calls with `where` */
     int reads;          /* that many arguments by position are only read */
     int opaque;         /* whether it is never planned, however large the arrays */
+    PyObject *first;    /* whom to ask about large arrays of integers, NULL for nobody */
     PyObject *dict;
     PyObject *weakrefs;
 } Forward;
@@ -89,11 +90,23 @@ static PyTypeObject ForwardType;
 static PyObject *memory = NULL;        /* what large results are allocated by (NumPy's NEP 49) */
 static npy_intp from_bytes = NPY_MAX_INTP;  /* which those are */
 
-/* Have results of so many bytes allocated by the pool; `let_go` ends it. */
+/* Have results of so many bytes allocated by the pool, unless the program has a handler of its own;
+ * `let_go` ends it. */
 static inline PyObject *
 hold(npy_intp bytes)
 {
-    return bytes >= from_bytes ? PyDataMem_SetHandler(memory) : NULL;
+    if (bytes < from_bytes) {
+        return NULL;
+    }
+    PyObject *before = PyDataMem_SetHandler(memory);
+    if (before == NULL) {
+        PyErr_Clear();  /* no memory for the context: NumPy's own handler does */
+    }
+    else if (before != PyDataMem_DefaultHandler && before != memory) {
+        Py_XDECREF(PyDataMem_SetHandler(before));
+        Py_CLEAR(before);
+    }
+    return before;
 }
 
 static inline void
@@ -612,6 +625,14 @@ static PyBufferProcs cell_buffer = {
     .bf_releasebuffer = cell_releasebuffer,
 };
 
+static PyObject *cell_array_ufunc(PyObject *, PyObject *const *, Py_ssize_t, PyObject *);
+
+static PyMethodDef cell_methods[] = {
+    {"__array_ufunc__", (PyCFunction)(void (*)(void))cell_array_ufunc,
+     METH_FASTCALL | METH_KEYWORDS, "NumPy's protocol for its ufuncs."},
+    {NULL},
+};
+
 static PyMemberDef cell_members[] = {
     {"_value", T_OBJECT_EX, offsetof(Cell, value), 0, NULL},
     {"_origin", T_OBJECT, offsetof(Cell, origin), 0, NULL},
@@ -626,6 +647,7 @@ static PyTypeObject CellType = {
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
     .tp_weaklistoffset = offsetof(Cell, weakrefs),
     .tp_members = cell_members,
+    .tp_methods = cell_methods,
     .tp_as_number = &cell_number,
     .tp_as_mapping = &cell_mapping,
     .tp_as_sequence = &cell_sequence,
@@ -1054,6 +1076,9 @@ perform(Call *call, PyObject *function, Py_ssize_t nargs, PyObject *kwnames)
 
 /* ---- callables with ufunc manners ------------------------------------------------------------ */
 
+static PyObject *ufuncs = NULL;      /* our callables by NumPy's ufuncs */
+static PyObject *slow_ufunc = NULL;  /* `__array_ufunc__` in Python */
+
 /* The results of a ufunc with several, wrapped; steals a reference. */
 static PyObject *
 wrap_each(PyObject *results)
@@ -1172,6 +1197,39 @@ slow:;
     return made_at(site, result);
 }
 
+/* NumPy's ufunc was called on an array of ours, for instance by a NumPy scalar on its left. */
+static PyObject *
+cell_array_ufunc(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    Py_ssize_t named = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
+    if (ufuncs == NULL || slow_ufunc == NULL) {
+        Py_RETURN_NOTIMPLEMENTED;
+    }
+    if (nargs > 2 && named == 0 && PyUnicode_Check(args[1]) &&
+        PyUnicode_CompareWithASCIIString(args[1], "__call__") == 0) {
+        PyObject *ours = PyDict_GetItemWithError(ufuncs, args[0]);
+        if (ours == NULL && PyErr_Occurred()) {
+            return NULL;
+        }
+        int is_plain = ours != NULL && nargs - 2 == ((Function *)ours)->nin;
+        for (Py_ssize_t i = 2; i < nargs && is_plain; i++) {
+            is_plain = plain(args[i]) != NULL;
+        }
+        if (is_plain) {
+            return function_vectorcall(ours, args + 2, (size_t)(nargs - 2), NULL);
+        }
+    }
+    PyObject **all = PyMem_New(PyObject *, nargs + named + 1);
+    if (all == NULL) {
+        return PyErr_NoMemory();
+    }
+    all[0] = self;
+    memcpy(all + 1, args, (size_t)(nargs + named) * sizeof(PyObject *));
+    PyObject *result = PyObject_Vectorcall(slow_ufunc, all, (size_t)(nargs + 1), kwnames);
+    PyMem_Free(all);
+    return result;
+}
+
 static int
 function_init(PyObject *self, PyObject *args, PyObject *kwargs)
 {
@@ -1276,6 +1334,31 @@ is_pure_and_small(Forward *f, PyObject *const *args, Py_ssize_t nargs, PyObject 
     return most != NULL && slot >= 0 && own_bytes(most) < limit_of(slot, most);
 }
 
+/* From how many elements on contracting a vector of integers may pay, and a matrix. */
+enum { LONG_VECTOR = 1 << 17, LARGE_MATRIX = 1 << 12 };
+
+/* Whether a call contracts integers or bools, and is large enough for somebody to look at. */
+static int
+contracts_integers(PyObject *const *args, Py_ssize_t nargs)
+{
+    int matrices = 0;
+    for (Py_ssize_t i = 0; i < nargs; i++) {
+        PyObject *x = IS_CELL(args[i]) ? plain(args[i]) : args[i];
+        if (x == NULL || !PyArray_CheckExact(x)) {
+            continue;
+        }
+        PyArrayObject *array = (PyArrayObject *)x;
+        if (!PyArray_ISINTEGER(array) && !PyArray_ISBOOL(array)) {
+            return 0;
+        }
+        if (PyArray_SIZE(array) >= LONG_VECTOR) {
+            return 1;
+        }
+        matrices += PyArray_NDIM(array) > 1 && PyArray_SIZE(array) >= LARGE_MATRIX;
+    }
+    return matrices > 1;
+}
+
 static PyObject *
 forward_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
@@ -1283,6 +1366,13 @@ forward_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObjec
     Py_ssize_t nargs = PyVectorcall_NARGS(nargsf);
     for (Py_ssize_t i = 0; i < nargs && i < f->reads; i++) {
         note_operand(args[i]);
+    }
+    if (!closed && f->first != NULL && contracts_integers(args, nargs)) {
+        PyObject *result = PyObject_Vectorcall(f->first, args, nargs, kwnames);
+        if (result != Py_NotImplemented) {
+            return result;
+        }
+        Py_DECREF(result);
     }
     if (!closed) {
         Call call;
@@ -1303,11 +1393,12 @@ static int
 forward_init(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     Forward *f = (Forward *)self;
-    static char *names[] = {"function", "slow", "slot", "reads", "masked", "opaque", NULL};
+    static char *names[] = {"function", "slow", "slot", "reads", "masked", "opaque", "first", NULL};
     PyObject *function, *slow;
     int slot = -1, reads = 0, masked = -1, opaque = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|iiip", names, &function, &slow, &slot, &reads,
-                                     &masked, &opaque)) {
+    PyObject *first = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|iiipO", names, &function, &slow, &slot, &reads,
+                                     &masked, &opaque, &first)) {
         return -1;
     }
     if (slot >= SLOTS || masked >= SLOTS) {
@@ -1318,6 +1409,7 @@ forward_init(PyObject *self, PyObject *args, PyObject *kwargs)
     f->reads = reads;
     f->masked = masked;
     f->opaque = opaque;
+    Py_XSETREF(f->first, first == Py_None ? NULL : Py_XNewRef(first));
     Py_XSETREF(f->function, Py_NewRef(function));
     Py_XSETREF(f->slow, Py_NewRef(slow));
     f->vectorcall = forward_vectorcall;
@@ -1336,6 +1428,7 @@ forward_traverse(PyObject *self, visitproc visit, void *arg)
     Forward *f = (Forward *)self;
     Py_VISIT(f->function);
     Py_VISIT(f->slow);
+    Py_VISIT(f->first);
     Py_VISIT(f->dict);
     return 0;
 }
@@ -1346,6 +1439,7 @@ forward_clear(PyObject *self)
     Forward *f = (Forward *)self;
     Py_CLEAR(f->function);
     Py_CLEAR(f->slow);
+    Py_CLEAR(f->first);
     Py_CLEAR(f->dict);
     return 0;
 }
@@ -1528,6 +1622,24 @@ py_set_memory(PyObject *module, PyObject *args)
 }
 
 static PyObject *
+py_set_ufuncs(PyObject *module, PyObject *args)
+{
+    PyObject *table, *slow, *ufunc, *ours;
+    if (!PyArg_ParseTuple(args, "O!O", &PyDict_Type, &table, &slow)) {
+        return NULL;
+    }
+    for (Py_ssize_t at = 0; PyDict_Next(table, &at, &ufunc, &ours);) {
+        if (!PyObject_TypeCheck(ours, &FunctionType)) {
+            PyErr_SetString(PyExc_TypeError, "set_ufuncs: wanted a Function for each ufunc");
+            return NULL;
+        }
+    }
+    Py_XSETREF(ufuncs, Py_NewRef(table));
+    Py_XSETREF(slow_ufunc, Py_NewRef(slow));
+    Py_RETURN_NONE;
+}
+
+static PyObject *
 py_foreseen(PyObject *module, PyObject *ignored)
 {
     int site = foreseen;
@@ -1615,6 +1727,7 @@ static PyMethodDef methods[] = {
     {"set_pending", py_set_pending, METH_O, "Say how many memory roots pending nodes read."},
     {"set_hooks", py_set_hooks, METH_VARARGS, "Set what is asked about calls that are left to NumPy."},
     {"set_memory", py_set_memory, METH_VARARGS, "Allocate results from so many bytes on by a NumPy memory handler."},
+    {"set_ufuncs", py_set_ufuncs, METH_VARARGS, "Set our callables by NumPy's ufuncs, and `__array_ufunc__` in Python."},
     {"foreseen", py_foreseen, METH_NOARGS, "The place whose operation is handed over because it is foreseen to have followers; 0 else."},
     {"mistaken", py_mistaken, METH_O, "Note that what was foreseen at a place did not come."},
     {"set_chain_limit", py_set_chain_limit, METH_VARARGS, "Set the bytes from which operations of a slot and type number are worth planning if they have followers."},

@@ -21,7 +21,8 @@ from dispatcharr._config import variable
 __all__ = [
     "COMPILED", "FIRST_FUNCTION", "SLOTS", "SLOT_NAMES", "Cell", "Forward", "Function", "cell",
     "close", "foreseen", "get_limit", "holds_cell", "mistaken", "register", "served",
-    "set_chain_limit", "set_handler", "set_hooks", "set_limit", "set_memory", "set_pending", "wrap",
+    "set_chain_limit", "set_handler", "set_hooks", "set_limit", "set_memory", "set_pending",
+    "set_ufuncs", "wrap",
 ]  # fmt: skip
 
 BINARY = (
@@ -233,7 +234,7 @@ class _PyForward:
 
     def __init__(
         self, function: Any, slow: Any, slot: int = -1, reads: int = 0, masked: int = -1,
-        opaque: bool = False,
+        opaque: bool = False, first: Any = None,
     ) -> None:  # fmt: skip
         self._function = function
         self._slow = slow
@@ -291,6 +292,10 @@ def _py_set_memory(handler: Any, nbytes: int) -> None:
     """Take what a compiled fast path allocates large results by: there is none here."""
 
 
+def _py_set_ufuncs(table: dict[Any, Any], slow: Any) -> None:
+    """Take note of nothing: only a compiled class answers NumPy's protocol itself."""
+
+
 def _py_foreseen() -> int:
     """Return 0: only a compiled fast path remembers whose results were operands."""
     return 0
@@ -332,7 +337,7 @@ if COMPILED:
     close, set_pending, served = _fastpath_c.close, _fastpath_c.set_pending, _fastpath_c.served
     set_hooks, set_memory = _fastpath_c.set_hooks, _fastpath_c.set_memory
     foreseen, mistaken = _fastpath_c.foreseen, _fastpath_c.mistaken
-    set_chain_limit = _fastpath_c.set_chain_limit
+    set_chain_limit, set_ufuncs = _fastpath_c.set_chain_limit, _fastpath_c.set_ufuncs
 else:
     _install()
     Cell, Function, Forward = _PyCell, _PyFunction, _PyForward
@@ -343,3 +348,4 @@ else:
     close, set_pending, served = _py_close, _py_set_pending, _py_served
     set_hooks, set_memory = _py_set_hooks, _py_set_memory
     foreseen, mistaken, set_chain_limit = _py_foreseen, _py_mistaken, _py_set_chain_limit
+    set_ufuncs = _py_set_ufuncs

@@ -100,7 +100,7 @@ class dispatch_options(Override):
         ``threads`` (None or a number of at least 1), ``fusion`` (bool), ``defer`` ("auto",
         "always", "never"), ``on_fallback`` ("silent", "log", "warn", "raise"), ``verify`` (share of
         kernels that are checked against NumPy, 0 to 1), ``memory_limit`` (bytes or None),
-        ``backend``.
+        ``engine`` ("auto", "blocks", "compiled"), ``compile_vectorize`` (bool), ``backend``.
 
     Examples
     --------

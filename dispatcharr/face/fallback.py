@@ -21,7 +21,7 @@ from dispatcharr import _events
 from dispatcharr._config import options
 from dispatcharr._errors import FallbackError, FallbackWarning, user_level
 from dispatcharr.expr.build import SNAPSHOT_BYTES
-from dispatcharr.face import _fastpath
+from dispatcharr.face import _fastpath, contract
 from dispatcharr.face.array import array_class, unwrap
 from dispatcharr.face.limits import slot_of
 from dispatcharr.face.road import engine
@@ -139,6 +139,10 @@ def call(
 
     ``reason`` is why it is NumPy's to do; None where there is nothing that could be planned.
     """
+    if name in contract.NAMES:
+        computed = contract.attempt(name, function, args, kwargs)
+        if computed is not contract.LEFT:
+            return computed
     if reason is not None:
         _report(name, reason)
     ours: dict[int, Any] = {}
@@ -281,6 +285,7 @@ def forward(
     reads: int = 0,
     masked: str | None = None,
     opaque: bool = False,
+    first: Callable[..., Any] | None = None,
 ) -> Callable[..., Any]:
     """Return a callable that is ``function`` on small arrays and ``slow`` on the rest.
 
@@ -302,10 +307,13 @@ def forward(
     opaque : bool
         Whether ``slow`` does no more than :func:`call`: then the fast path may call ``function`` on
         large arrays too, while nobody has to be asked and nobody listens.
+    first : callable, optional
+        Whom the fast path asks about large arrays of integers and bools; it answers
+        ``NotImplemented`` to have it go on.
     """
     slot = slot_of(name) if reads else -1
     where = -1 if masked is None else slot_of(masked)
-    made: Callable[..., Any] = _fastpath.Forward(function, slow, slot, reads, where, opaque)
+    made: Callable[..., Any] = _fastpath.Forward(function, slow, slot, reads, where, opaque, first)
     made.__name__ = name
     made.__doc__ = getattr(function, "__doc__", None)
     is_method = home == "ndarray"

@@ -75,7 +75,8 @@ class Leaving(_fastpath.Cell):  # type: ignore[misc]
         """
         return protocols.as_numpy(self, None, copy or None)
 
-    __array_ufunc__ = protocols.array_ufunc
+    # The compiled one answers what is concrete and small, and hands on the rest.
+    __array_ufunc__ = getattr(_fastpath.Cell, "__array_ufunc__", protocols.array_ufunc)
     __array_function__ = protocols.array_function
     __array_namespace__ = protocols.array_namespace
 

@@ -61,6 +61,8 @@ def forget() -> None:
 def limit_of(name: str, dtype: numpy.dtype) -> int:
     """Return the bytes of an operand from which the row called ``name`` is planned."""
     found = _limits.get((name, dtype.char))
+    if found is None and name not in _ROWS:
+        return UNREAD  # a function of the user's: there is no plain NumPy to compare it with
     if found is None:
         found = _limits[name, dtype.char] = _break_even(_ROWS[name], dtype)
         # The fast path counts dtypes that are not built in as objects.

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy
 
-from dispatcharr.face import creation, fallback, functions, reductions
+from dispatcharr.face import contract, creation, fallback, functions, reductions
 from dispatcharr.face.array import is_array, unwrap
 from dispatcharr.face.special import Indexer, vectorize
 
@@ -148,7 +148,8 @@ def _wrapped(name: str, function: Callable[..., Any], path: str) -> Any:
         return fallback.call(name, function, args, kwargs, reason)
 
     home = _ROOT + path.removeprefix("numpy")
-    call = fallback.forward(name, function, slow, home, opaque=True)
+    first = contract.asked(name, function)
+    call = fallback.forward(name, function, slow, home, opaque=True, first=first)
     with contextlib.suppress(TypeError):  # an unhashable callable gets a wrapper per name
         _by_function[function] = call
     return call

@@ -20,6 +20,7 @@ from dispatcharr.expr.nodes import Node
 from dispatcharr.expr.order import strides_in_order
 from dispatcharr.face import (
     _fastpath,
+    contract,
     fallback,
     functions,
     operators,
@@ -249,7 +250,8 @@ def _opaque(name: str, operate: Callable[..., Any]) -> Any:
                 return NotImplemented
         return fallback.call(name, operate, (left, right), {})
 
-    return fallback.forward(name, operate, slow, opaque=True)
+    first = contract.asked(name, operate)
+    return fallback.forward(name, operate, slow, opaque=True, first=first)
 
 
 _MATMUL = _opaque("matmul", operator.matmul)
@@ -284,7 +286,8 @@ def _method(name: str) -> Callable[..., Any]:
 
     # They read their arguments, and a view is one like those of indexing.
     reads = 8 if name in _ALONE else 0
-    return fallback.forward(name, numpys, method, "ndarray", reads, opaque=True)
+    first = contract.asked(name, numpys)
+    return fallback.forward(name, numpys, method, "ndarray", reads, opaque=True, first=first)
 
 
 def _complete() -> None:

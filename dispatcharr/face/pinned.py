@@ -15,19 +15,36 @@ from dispatcharr.expr.nodes import Leaf, Node
 from dispatcharr.face.road import engine
 from dispatcharr.storage.readers import readers_of, roots_read
 
-__all__ = ["settle_pinned"]
+__all__ = ["note_large", "settle_pinned"]
 
 #: Operands of fewer bytes are not worth the look.
 WORTH = 1 << 22
 
 
+#: Whether any pending work may read an operand of :data:`WORTH` bytes.
+_large = False
+
+
+def note_large(node: Node) -> None:
+    """Have operands looked at from now on if ``node`` reads one that is worth it."""
+    global _large
+    for leaf in node.leaves:
+        if leaf.root.nbytes >= WORTH:
+            _large = True
+
+
 def settle_pinned() -> None:
     """Run pending work that keeps more memory alive than its results would take."""
+    global _large
+    if not _large:
+        return
+    _large = False
     pinned = 0
     waiting: dict[int, Node] = {}
     for key, array in roots_read():
         if _root_bytes(array._value, key) < WORTH:
             continue
+        _large = True
         nodes = [a._value for a in readers_of(key) if type(a._value) is Node]
         leaves = {id(one): one for node in nodes for one in node.leaves if id(one.root) == key}
         if leaves and _only_pending(list(leaves.values())):

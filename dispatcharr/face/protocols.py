@@ -82,6 +82,12 @@ def array_ufunc(self: Any, ufunc: numpy.ufunc, method: str, *inputs: Any, **kwar
     return fallback.call(name, called, inputs, kwargs)
 
 
+_fastpath.set_ufuncs(
+    {f._ufunc: f for f in functions.FUNCTIONS.values() if isinstance(f, _fastpath.Function)},
+    array_ufunc,
+)
+
+
 def array_function(
     self: Any, function: Callable[..., Any], types: Any, args: Any, kwargs: Any
 ) -> Any:

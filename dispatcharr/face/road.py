@@ -10,7 +10,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["engine", "fuse", "profiles", "registry", "router"]
+__all__ = ["contractions", "engine", "fuse", "profiles", "registry", "router"]
 
 
 class _Late:
@@ -30,9 +30,10 @@ if TYPE_CHECKING:
     from dispatcharr import engine
     from dispatcharr.backends import registry
     from dispatcharr.plan import fuse
+    from dispatcharr.route import contractions, router
     from dispatcharr.route import profile as profiles
-    from dispatcharr.route import router
 else:
+    contractions = _Late("dispatcharr.route.contractions")
     engine = _Late("dispatcharr.engine")
     registry = _Late("dispatcharr.backends.registry")
     fuse = _Late("dispatcharr.plan.fuse")

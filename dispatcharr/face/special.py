@@ -5,20 +5,89 @@ They stay what they are to ``isinstance``; only what they return becomes ours.
 
 from __future__ import annotations
 
+from types import FunctionType
 from typing import Any
 
 import numpy
 
+from dispatcharr._config import options
 from dispatcharr.face import fallback
+from dispatcharr.face.array import is_array
 
 __all__ = ["Indexer", "open_archive", "vectorize"]
 
 
 class vectorize(numpy.vectorize):
-    """:class:`numpy.vectorize` whose results are dispatcharr's arrays."""
+    """:class:`numpy.vectorize` whose results are dispatcharr's arrays.
+
+    Under ``dispatch_options(compile_vectorize=True)`` a function that numba can type is compiled;
+    others are called element by element, as ever.
+    """
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return fallback.call("vectorize", super().__call__, args, kwargs, None)
+        plain = type(self.pyfunc) is FunctionType and args and not (
+            kwargs or self.signature or self.excluded
+        )  # fmt: skip
+        if plain and options().compile_vectorize:
+            found = self._compiled(args)
+            if found is not None:
+                return found
+            plain = False
+        reason = _HINT if plain and _is_long(args) else None
+        return fallback.call("vectorize", super().__call__, args, kwargs, reason)
+
+    def _compiled(self, args: tuple[Any, ...]) -> Any:
+        """Return the results, or None where they are NumPy's to make."""
+        from dispatcharr.face.elementwise import elementwise
+
+        given = [value if is_array(value) else numpy.asarray(value) for value in args]
+        wide = [_PYTHONS.get(value.dtype.char) for value in given]
+        pairs = list(zip(given, wide, strict=True))
+        sizes = [value.size for value in given]
+        if min(sizes) == 0 or max(sizes) == 1:
+            return None
+        if not all([to is not None and numpy.can_cast(value.dtype, to) for value, to in pairs]):
+            return None
+        values = [value if value.dtype == to else value.astype(to) for value, to in pairs]
+        try:
+            if "_function" not in self.__dict__:
+                self._function = elementwise(self.pyfunc)
+            found = self._function(*values)
+            chars = self.otypes
+            if chars is None and any(v is not g for v, g in zip(values, given, strict=True)):
+                chars = self._first(given)
+        except TypeError:
+            return None  # numba cannot type it: NumPy calls it, and says what is wrong, if anything
+        made = found if type(found) is tuple else (found,)
+        if chars is None:
+            return found
+        if len(made) != len(chars):
+            return None
+        made = tuple([one.astype(char) for one, char in zip(made, chars, strict=True)])
+        return made if type(found) is tuple else made[0]
+
+    def _first(self, given: list[Any]) -> str:
+        """Return the dtypes of the results as NumPy finds them: from the first elements."""
+        found = self.pyfunc(*[numpy.asarray(value).flat[0] for value in given])
+        made = found if type(found) is tuple else (found,)
+        return "".join([numpy.asarray(one).dtype.char for one in made])
+
+
+_HINT = (
+    "it calls a Python function for each element; dispatch_options(compile_vectorize=True) has it "
+    "compiled, if numba can"
+)
+#: Elements from which on the time for compiling is worth a thought.
+_LONG = 1 << 14
+#: What Python's numbers are, by the characters of the dtypes that have items of that kind.
+_PYTHONS = {
+    **dict.fromkeys("?", bool), **dict.fromkeys("bBhHiIlq", int), **dict.fromkeys("efd", float),
+    **dict.fromkeys("FD", complex),
+}  # fmt: skip
+
+
+def _is_long(args: tuple[Any, ...]) -> bool:
+    return any([getattr(arg, "size", 0) >= _LONG for arg in args])
 
 
 class Indexer:

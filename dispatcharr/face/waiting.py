@@ -24,7 +24,7 @@ from dispatcharr.expr.nodes import Node, observe_alone
 from dispatcharr.face import _fastpath, limits
 from dispatcharr.face.array import operand, unwrap
 from dispatcharr.face.fallback import left_to_numpy, run
-from dispatcharr.face.pinned import settle_pinned
+from dispatcharr.face.pinned import note_large, settle_pinned
 from dispatcharr.face.road import engine
 from dispatcharr.ops.row import Elementwise
 from dispatcharr.storage.exports import is_visible
@@ -90,8 +90,9 @@ def may_wait(node: Node, chosen: Options) -> bool:
         return False
     if node.count >= MOST_NODES or node.nbytes > _largest():
         return False
-    if any(is_visible(leaf.root) for leaf in node.leaves):
-        return False
+    for leaf in node.leaves:
+        if is_visible(leaf.root):
+            return False
     return not _in_dask_task()
 
 
@@ -120,6 +121,7 @@ def pend(node: Node) -> Any:
     settle_pinned()
     array = _fastpath.cell(node)
     node.show(array)
+    note_large(node)
     return array
 
 
@@ -166,6 +168,8 @@ def finish(
         return pend(node)
     if node.site and call is not None:
         _fastpath.mistaken(node.site)
+        if _events.listened():
+            _events.emit(_events.DirectRecord(node.row.name))
         return _fastpath.wrap(run(call, unwrap(operands), {}))
     if node.errors is not None and any(mode not in ("warn", "ignore") for mode in node.errors):
         reason = "errstate asks for an action at once"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy
@@ -19,7 +19,7 @@ from dispatcharr.kernels.llvm import Program, form_of, kernel_text, parameters, 
 from dispatcharr.kernels.target import architecture
 from dispatcharr.plan.region import Layout, Reducing, Region
 
-__all__ = ["MISALIGNED", "Bound", "Cut", "Known", "bind", "forms", "know"]
+__all__ = ["MISALIGNED", "Bound", "Cut", "Family", "Known", "bind", "foresee", "forms", "know"]
 
 MISALIGNED = "an operand is not aligned in memory; NumPy's loops copy such operands piece by piece"
 #: Elements under which a task is not cut further: handing one out costs as much as some thousand.
@@ -39,41 +39,51 @@ class Cut:
     segments: int = 0
 
 
+class Family:
+    """What regions have in common that differ in extents, parameters or watched errors alone."""
+
+    def __init__(self, signature: tuple[Any, ...], program: Program) -> None:
+        self.signature = signature
+        self.program = program
+        self.calls = program.calls
+        self.suspects = Suspects(program)
+        self.fields = tuple([one for one in program.operands if one.role == "field"])
+
+
 class Known:
     """What is known of a region whatever its buffers."""
 
-    def __init__(self, region: Region, program: Program) -> None:
-        self.region = weakref.ref(region)
-        self.program = program
-        self.signature = _signature(region)
-        self.suspects = Suspects(program)
+    def __init__(self, region: Region, family: Family) -> None:
+        self.family = family
         self.parameters = [
             value
             for instruction in region.program
             if instruction.row.nin == 0
             for value in parameters(instruction)
         ]
-        self.fields = [operand for operand in program.operands if operand.role == "field"]
         self.forms: dict[tuple[tuple[int, ...], ...], Bound | str] = {}
 
 
 class Bound:
-    """A program over operands of given strides."""
+    """A region with the strides of its operands: neither keeps the other alive."""
 
     def __init__(self, known: Known, region: Region, strides: list[tuple[int, ...]]) -> None:
-        self.known = known
-        self.program = known.program
+        self.region = weakref.ref(region)
+        self.family = known.family
+        self.parameters = known.parameters
+        self.program = known.family.program
         self.reducing = region.reducing
         self.shape = region.shape or (1,)
         self.form = form_of(self.program, self.shape, strides)
-        self.key = (known.signature, self.form)
-        given = len(strides) - len(known.fields)
+        #: What tells its kernel from others: no extents, so that many regions share one.
+        self.key = (known.family.signature, self.form)
+        given = len(strides) - len(known.family.fields)
         #: Per operand the words after its address in the table of arguments.
         self.rows = [list(own) or [0] * len(self.shape) for own in strides[:given]]
         self.function: Callable[[int, int], None] | None = None
         self._cuts: dict[int, Cut] = {}
-        width = max((operand.dtype.itemsize for operand in self.program.operands), default=8)
-        self.streams = len(self.shape) == 1 or self.shape[-1] * width >= _STREAMED_ROW
+        self._widest = max((dtype.itemsize for dtype in self.program.dtypes), default=8)
+        self.streams = len(self.shape) == 1 or self.shape[-1] * self._widest >= _STREAMED_ROW
 
     def text(self) -> str:
         """Return the kernel's text; called on the thread that compiles."""
@@ -97,21 +107,35 @@ class Bound:
             if self.reducing is None:
                 found = _cut(self.shape, pieces)
             else:
-                found = _reducing_cut(self.shape, self.reducing)
+                found = _reducing_cut(self.shape, self.reducing, self._widest)
             self._cuts[pieces] = found
         return found
 
 
+# Nothing kept here may refer to its region, not even by way of others: it would live for ever.
 _known: weakref.WeakKeyDictionary[Region, Known | str] = weakref.WeakKeyDictionary()
+_families: weakref.WeakValueDictionary[tuple[Any, ...], Family] = weakref.WeakValueDictionary()
 
 
 def know(region: Region) -> Known | str:
     """Return what is known of ``region``, or why it is not compiled."""
     found = _known.get(region)
     if found is None:
-        program = program_of(region)
-        found = program if isinstance(program, str) else Known(region, program)
+        family = _family(region)
+        found = family if isinstance(family, str) else Known(region, family)
         _known[region] = found
+    return found
+
+
+def _family(region: Region) -> Family | str:
+    signature = _signature(region)
+    found = _families.get(signature)
+    if found is None:
+        # Of a copy: a program refers to its region, and this one outlives it.
+        program = program_of(replace(region))
+        if isinstance(program, str):
+            return program
+        found = _families[signature] = Family(signature, program)
     return found
 
 
@@ -137,24 +161,45 @@ def bind(
     if bound is None:
         if len(known.forms) >= _MOST_FORMS:
             known.forms.clear()
-        bound = known.forms[strides] = _bind(known, region, buffers)
+        layouts = [*region.inputs, *region.output_layouts]
+        seen = [_strides(layout, buffer) for layout, buffer in zip(layouts, buffers, strict=True)]
+        bound = known.forms[strides] = _bind(known, region, seen)
     if isinstance(bound, Bound) and any([not buffer.flags.aligned for buffer in buffers]):
         return MISALIGNED
     return bound
 
 
-def _bind(known: Known, region: Region, buffers: Sequence[numpy.ndarray]) -> Bound | str:
+def foresee(region: Region) -> Bound | str | None:
+    """Return what ``region`` will be bound to; None where that is told by its buffers alone."""
+    known = know(region)
+    if isinstance(known, str):
+        return known
     layouts = [*region.inputs, *region.output_layouts]
-    strides = [_strides(layout, buffer) for layout, buffer in zip(layouts, buffers, strict=True)]
+    if any([layout.shape and not layout.contiguous for layout in layouts]):
+        return None
+    return _bind(known, region, [_whole_strides(layout) for layout in layouts])
+
+
+def _bind(known: Known, region: Region, strides: list[tuple[int, ...]]) -> Bound | str:
+    layouts = [*region.inputs, *region.output_layouts]
     for layout, own in zip(layouts, strides, strict=True):
         if any(stride % layout.dtype.alignment for stride in own):
             return MISALIGNED
     between = len(region.inputs)
     strides[between:between] = [()] * len(known.parameters)
     if region.reducing is not None:
-        sizes = [operand.dtype.itemsize for operand in known.fields]
+        sizes = [operand.dtype.itemsize for operand in known.family.fields]
         strides += [_field_strides(region.reducing, size) for size in sizes]
     return Bound(known, region, strides)
+
+
+def _whole_strides(layout: Layout) -> tuple[int, ...]:
+    """Return what :func:`_strides` does of a contiguous buffer."""
+    found, step = [], layout.dtype.itemsize
+    for extent in reversed(layout.shape):
+        found.append(0 if extent == 1 else step)
+        step *= extent
+    return tuple(reversed(found))
 
 
 def _strides(layout: Layout, buffer: numpy.ndarray) -> tuple[int, ...]:
@@ -189,8 +234,8 @@ def _cut(shape: tuple[int, ...], pieces: int) -> Cut:
     return Cut(tuple(tuple(next(address) for _ in task) for task in tasks), memory)
 
 
-def _reducing_cut(shape: tuple[int, ...], reducing: Reducing) -> Cut:
-    rows = boxes(shape, reducing.axes)
+def _reducing_cut(shape: tuple[int, ...], reducing: Reducing, itemsize: int) -> Cut:
+    rows = boxes(shape, reducing.axes, itemsize)
     memory = numpy.array(rows, numpy.int64).reshape(-1, 3 * len(shape) + 1)
     # Nothing at all is one segment that stays neutral.
     segments = max((row[2 * len(shape)] for row in rows), default=0) + 1
@@ -204,7 +249,10 @@ def _addresses(memory: numpy.ndarray) -> range:
 
 
 def _signature(region: Region) -> tuple[Any, ...]:
-    """Return what tells the program of ``region`` from others in this process."""
+    """Return what tells the program of ``region`` from others in this process.
+
+    Bodies depend on what is spread over the space, so on extents as far as 0, 1 and more.
+    """
     reducing = region.reducing
     reduced: tuple[Any, ...] = ()
     if reducing is not None:
@@ -213,7 +261,8 @@ def _signature(region: Region) -> tuple[Any, ...]:
             reducing.mask,
         )  # fmt: skip
     return (
-        tuple([(layout.dtype.char, bool(layout.shape)) for layout in region.inputs]),
+        _sizes(region.shape),
+        tuple([(layout.dtype.char, _sizes(layout.shape)) for layout in region.inputs]),
         tuple(
             [
                 (i.row, i.operands, i.dtypes, len(parameters(i)) if i.row.nin == 0 else 0)
@@ -223,6 +272,10 @@ def _signature(region: Region) -> tuple[Any, ...]:
         region.outputs,
         reduced,
     )
+
+
+def _sizes(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple([min(extent, 2) for extent in shape])
 
 
 #: Bytes of the vectors of a SIMD variant, by the letter in its name.

@@ -151,6 +151,14 @@ class Cache:
         except (OSError, _Distrusted) as error:
             self._note("stored", error)
 
+    def contents(self) -> tuple[int, int]:
+        """Return how many kernels are stored, and how many bytes they take."""
+        try:
+            sizes = [size for _, size, path in self._files() if path.endswith(".o")]
+        except OSError:  # no folder yet, or one that cannot be read
+            return 0, 0
+        return len(sizes), sum(sizes)
+
     def _path(self, key: str) -> str:
         return os.path.join(self.folder, f"{key}.o")
 

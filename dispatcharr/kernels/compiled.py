@@ -16,12 +16,12 @@ happens only when a flag is up that somebody asked for.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 
 import numpy
 
 from dispatcharr.kernels import native
-from dispatcharr.kernels.bound import Bound, bind, forms, know
+from dispatcharr.kernels.bound import Bound, Family, bind, foresee, forms, know
 from dispatcharr.kernels.build import Builder, shared_builder
 from dispatcharr.kernels.compiled_reduce import States
 from dispatcharr.kernels.errors import Heard, recomputed
@@ -29,9 +29,10 @@ from dispatcharr.kernels.llvm_flags import BITS
 from dispatcharr.kernels.target import architecture
 from dispatcharr.plan.region import ERROR_KINDS, Region
 
-__all__ = ["Job", "order", "prepare", "ready", "refusal"]
+__all__ = ["Job", "kernel", "order", "prepare", "ready", "refusal"]
 
 _ALL = frozenset(ERROR_KINDS)
+_HINTS = _ALL - {"underflow"}
 
 
 class Job:
@@ -48,7 +49,7 @@ class Job:
         cut = bound.cut(pieces)
         inputs, outputs = held
         words = [0, int(stream and bound.streams)]
-        operands = [*inputs, *bound.known.parameters, *outputs]
+        operands = [*inputs, *bound.parameters, *outputs]
         # The result of a reduction has no row: it is written in the end.
         for operand, row in zip(operands, bound.rows, strict=False):
             words.append(_start(operand))
@@ -79,13 +80,25 @@ class Job:
             self._states.finish(self._held[1][-1], heard)
             self.errors |= {(kind, name) for kind, name in heard.errors if kind in self._watch}
         flags = self._words[0]
+        if flags and self._states is not None:
+            self._in_order(flags)
         if flags and self._watch:
             self._name_errors(flags)
 
+    def _in_order(self, flags: int) -> None:
+        """Have ``blocks`` multiply from the first to the last where lanes of it overflowed."""
+        bound, (inputs, outputs) = self._bound, self._held
+        folding, region = bound.program.folding, bound.region()
+        if folding is not None and folding.unsteady and flags & BITS[architecture()]["overflow"]:
+            if region is not None and not _overwrites(inputs, outputs):
+                recomputed(region, inputs, frozenset(), outputs[-1])
+
     def _name_errors(self, flags: int) -> None:
         bits = BITS[architecture()]
-        suspects = self._bound.known.suspects
-        unsure = set()
+        suspects = self._bound.family.suspects
+        unsure: set[str] = set()
+        if any([flags & bits[kind] for kind in _HINTS]):
+            unsure |= self._watch & suspects.hinted
         for kind in self._watch & suspects.kinds():
             if flags & bits[kind]:
                 name = suspects.sure(kind)
@@ -97,11 +110,11 @@ class Job:
             self._look_again(frozenset(unsure))
 
     def _look_again(self, kinds: frozenset[str]) -> None:
-        known, (inputs, outputs) = self._bound.known, self._held
-        region = known.region()
+        bound, (inputs, outputs) = self._bound, self._held
+        region = bound.region()
         if region is None or _overwrites(inputs, outputs):
             # What was computed from is gone, so the first that may have met it is named.
-            self.errors |= {(kind, known.suspects.first(kind)) for kind in kinds}
+            self.errors |= {(kind, bound.family.suspects.first(kind)) for kind in kinds}
         else:
             self.errors |= recomputed(region, inputs, kinds)
 
@@ -112,13 +125,32 @@ def refusal(region: Region) -> str | None:
     if missing is not None:
         return missing
     found = know(region)
-    return found if isinstance(found, str) else None
+    return found if isinstance(found, str) else _untold(found.family, region.watch)
+
+
+def kernel(
+    region: Region, inputs: Sequence[numpy.ndarray], outputs: Sequence[numpy.ndarray]
+) -> Hashable | None:
+    """Return what names the kernel of ``region`` for such buffers, or None if there can be none.
+
+    Regions that differ in their extents alone share kernels.
+    """
+    if native.missing() is not None:
+        return None
+    bound = bind(region, inputs, outputs)
+    return None if isinstance(bound, str) else bound.key
 
 
 def ready(region: Region) -> bool:
-    """Return whether a kernel of ``region`` is built, for buffers that it was ordered for."""
-    builder = shared_builder()
-    return any([bound.ready(builder, False) is not None for bound in forms(region)])
+    """Return whether a kernel of ``region`` is built, for buffers that were spoken of.
+
+    Before any were: for contiguous ones.
+    """
+    builder, spoken = shared_builder(), forms(region)
+    if not spoken:
+        found = foresee(region)
+        spoken = [found] if isinstance(found, Bound) else []
+    return any([bound.ready(builder, False) is not None for bound in spoken])
 
 
 def prepare(
@@ -160,7 +192,10 @@ def prepare(
     if isinstance(bound, str):
         return bound
     watched = _ALL if watch is True else frozenset(watch or ())
-    if not watched.isdisjoint(bound.known.suspects.spurious) and _overwrites(inputs, outputs):
+    untold = _untold(bound.family, watched)
+    if untold is not None:
+        return untold
+    if not watched.isdisjoint(bound.family.suspects.spurious) and _overwrites(inputs, outputs):
         return "errors of SIMD functions are told from their inputs, which this region overwrites"
     builder = builder or shared_builder()
     function = bound.ready(builder, buy)
@@ -198,6 +233,8 @@ def order(
     if isinstance(bound, str):
         return bound
     builder = shared_builder()
+    if bound.ready(builder, False) is not None:
+        return None
     if stored:
         builder.look(bound.key, bound.text)
     else:
@@ -205,6 +242,13 @@ def order(
     if wait:
         builder.wait()
     return builder.why_not(bound.key)
+
+
+def _untold(family: Family, watched: frozenset[str]) -> str | None:
+    """Return why the errors asked for cannot be told, if that is so."""
+    if "underflow" in watched and family.calls:
+        return "which results of SIMD functions underflow is told by NumPy's own loops alone"
+    return None
 
 
 def _start(buffer: numpy.ndarray) -> int:

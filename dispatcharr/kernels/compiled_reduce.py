@@ -19,19 +19,23 @@ from dispatcharr.plan.region import Reducing
 
 __all__ = ["States", "boxes"]
 
-#: Boxes that a space is cut into, and the elements under which it is not cut further.
+#: Boxes that a space is cut into, and the bytes of the widest operand under which it is not cut
+#: further.
 _SEGMENTS = 64
-_SMALLEST = 1 << 15
+_SMALLEST = 1 << 18
 
 State = tuple[numpy.ndarray, ...]
 
 
-def boxes(shape: tuple[int, ...], axes: tuple[int, ...]) -> list[list[int]]:
-    """Return a row of words per box: where it begins and ends, its segment, and the space."""
+def boxes(shape: tuple[int, ...], axes: tuple[int, ...], itemsize: int) -> list[list[int]]:
+    """Return a row of words per box: where it begins and ends, its segment, and the space.
+
+    ``itemsize`` is that of the widest operand.
+    """
     elements = 1
     for extent in shape:
         elements *= extent
-    grid = block_grid(shape, max(-(-elements // _SEGMENTS), _SMALLEST), axes, _SEGMENTS)
+    grid = block_grid(shape, max(-(-elements // _SEGMENTS), _SMALLEST // itemsize), axes, _SEGMENTS)
     found = []
     for place in numpy.ndindex(*grid.counts):
         segment = 0
@@ -58,7 +62,7 @@ class States:
         shape = (segments, *reducing.shape)
         self.fields = [
             numpy.full(shape, value, dtype)
-            for value, dtype in zip(folding.neutral, folding.dtypes, strict=True)
+            for value, dtype in zip(folding.start, folding.dtypes, strict=True)
         ]
 
     def words(self) -> list[int]:

@@ -45,15 +45,21 @@ class Suspects:
     def __init__(self, program: Program) -> None:
         self._by_kind: dict[str, list[str]] = {}
         unsure: set[str] = set()
+        hinted: set[str] = set()
         self._reduces = program.region.reducing is not None
         for instruction, body in zip(program.region.program, program.bodies, strict=True):
             if body is None:
                 continue
             unsure |= body.spurious
+            if body.calls:
+                hinted |= body.spurious
             for kind in body.flags | body.spurious:
                 self._by_kind.setdefault(kind, []).append(_name(instruction))
         #: Kinds of errors whose flag may be up although none was met.
         self.spurious = frozenset(unsure)
+        #: Those that functions may have met if any other flag is up but underflow: NumPy's own
+        #: functions and these report the same arguments as different kinds of errors.
+        self.hinted = frozenset(hinted)
         if self._reduces and any(dtype.kind in "fc" for dtype in program.dtypes):
             for kind in _KINDS:
                 self._by_kind.setdefault(kind, []).append("reduce")
@@ -82,13 +88,19 @@ def _name(instruction: Instruction) -> str:
 
 
 def recomputed(
-    region: Region, inputs: Sequence[numpy.ndarray], kinds: frozenset[str]
+    region: Region,
+    inputs: Sequence[numpy.ndarray],
+    kinds: frozenset[str],
+    target: numpy.ndarray | None = None,
 ) -> set[tuple[str, str]]:
-    """Run ``region`` by blocks without storing its results; return the errors of ``kinds``."""
+    """Run ``region`` by blocks; return the errors of ``kinds``.
+
+    Nothing is stored but, where there is a ``target`` for it, the result of a reduction.
+    """
     reducing = region.reducing
     results = [numpy.empty(0)]
     if reducing is not None:
-        results = [numpy.empty(reducing.shape, reducing.dtype)]
+        results = [numpy.empty(reducing.shape, reducing.dtype) if target is None else target]
         reducing = _unremarked(reducing)
     quiet = replace(region, outputs=(), output_layouts=(), reducing=reducing, watch=kinds)
     widest = max((d.itemsize for i in region.program for d in i.dtypes), default=8)

@@ -12,9 +12,9 @@ from typing import Any
 import numpy
 
 from dispatcharr.kernels.llvm_state import (
-    FLAG,
     INT,
     Arrays,
+    Code,
     Dtype,
     Folding,
     Lanes,
@@ -74,17 +74,32 @@ def extreme_of(greater: bool, skip: bool = False) -> Callable[[Dtype, Dtype, boo
             joined = [lanes.choose(kind, better, b[0], a[0])]
             return [*joined, lanes.do("or", "i1", a[1], b[1])] if real else joined
 
-        def row_state(fields: Arrays) -> tuple[numpy.ndarray, ...]:
-            if not real:
-                return (fields[0],)
-            empty = fields[1] == 0 if skip else fields[1] != 0
-            return (numpy.where(empty, value.type(numpy.nan), fields[0]),)
-
         if not real:
-            return Folding((kind,), (value,), (neutral,), lift, merge, row_state)
-        return Folding((kind, "i1"), (value, FLAG), (neutral, 0), lift, merge, row_state)
+            return Folding((kind,), (text_of,), lift, merge, (value,), (neutral,), tuple)
+        start = numpy.nan if skip else neutral
+        return Folding(
+            (kind, "i1"), (text_of, "false"), lift, merge, (value,), (start,), tuple,
+            code=_as_nan(value, text_of, skip),
+        )  # fmt: skip
 
     return make
+
+
+def _as_nan(value: Dtype, least: str, skip: bool, flag: int = 1) -> Code:
+    """Return how a flag that says NaN, or with ``skip`` a number, is kept in the value itself."""
+    kind, nan = kind_of(value), constant(value, numpy.nan)
+
+    def write(lanes: Lanes, state: State) -> State:
+        left, right = (state[0], lanes.all(kind, nan)) if skip else (lanes.all(kind, nan), state[0])
+        return [lanes.choose(kind, state[flag], left, right), *state[1:flag]]
+
+    def read(lanes: Lanes, fields: State) -> State:
+        is_missing = missing(lanes, value, fields[0])
+        number = lanes.choose(kind, is_missing, lanes.all(kind, least), fields[0])
+        found = lanes.negate(is_missing) if skip else is_missing
+        return [number, *fields[1:], found]
+
+    return Code(write, read)
 
 
 # -- places ---------------------------------------------------------------------------------------
@@ -106,21 +121,23 @@ def place_of(greater: bool) -> Maker:
             return [number, place, is_missing]
 
         def row_state(fields: Arrays) -> tuple[numpy.ndarray, ...]:
-            best = fields[0]
-            if real:
-                best = numpy.where(fields[2] != 0, value.type(numpy.nan), best)
             # Places count from the start of the space, so segments add no length to them.
-            nothing = numpy.zeros((len(best),) + (1,) * (best.ndim - 1), numpy.intp)
-            return fields[1].astype(numpy.intp, copy=False), best, nothing
+            nothing = numpy.zeros((len(fields[0]),) + (1,) * (fields[0].ndim - 1), numpy.intp)
+            return fields[1].astype(numpy.intp, copy=False), fields[0], nothing
 
-        kinds: tuple[str, ...] = (kind, "i64")
-        dtypes: tuple[Dtype, ...] = (value, INT)
-        neutral: tuple[Any, ...] = (last, numpy.iinfo(INT).max)
-        if real:
-            kinds, dtypes, neutral = (*kinds, "i1"), (*dtypes, FLAG), (*neutral, 0)
-        merge = _earlier_and_better(value, greater)
-        extreme = extreme_of(greater)(value, state, masked)
-        return Folding(kinds, dtypes, neutral, lift, merge, row_state, placed=True, extreme=extreme)
+        nowhere = numpy.iinfo(INT).max
+        return Folding(
+            (kind, "i64", "i1")[: 2 + real],
+            (text_of, str(nowhere), "false")[: 2 + real],
+            lift,
+            _earlier_and_better(value, greater),
+            (value, INT),
+            (last, nowhere),
+            row_state,
+            _as_nan(value, text_of, skip=False, flag=2) if real else None,
+            placed=True,
+            extreme=extreme_of(greater)(value, state, masked),
+        )
 
     return make
 

@@ -76,10 +76,14 @@ class _Total:
         if not _castable(value, state):
             return f"accumulating {value} in {state} is left to NumPy"
         kind = kind_of(state)
-        neutral = int(self.product)  # NumPy starts from zero too: a sum of -0.0 is 0.0
+        start = int(self.product)  # NumPy starts from zero too: a sum of -0.0 is 0.0
+        neutral = constant(state, start)
         lift, merge = self._lift(value, state), self._merge(state)
         if not (self.counts and (masked or self.skip)):
-            return Folding((kind,), (state,), (neutral,), lift, merge, tuple)
+            unsteady = self.product and state.kind == "f"
+            return Folding(
+                (kind,), (neutral,), lift, merge, (state,), (start,), tuple, unsteady=unsteady
+            )
 
         def counted(lanes: Lanes, x: str, chosen: str | None, place: str) -> State:
             if self.skip:
@@ -95,7 +99,9 @@ class _Total:
         def row_state(fields: Arrays) -> tuple[numpy.ndarray, ...]:
             return fields[0], fields[1].astype(numpy.float64)
 
-        return Folding((kind, "i64"), (state, INT), (neutral, 0), counted, both, row_state)
+        return Folding(
+            (kind, "i64"), (neutral, "0"), counted, both, (state, INT), (start, 0), row_state
+        )
 
     def _lift(self, value: Dtype, state: Dtype) -> Lift:
         kind, nothing = kind_of(state), constant(state, int(self.product))
@@ -143,8 +149,10 @@ def _truth(both: bool) -> Maker:
         def row_state(fields: Arrays) -> tuple[numpy.ndarray, ...]:
             return (fields[0] != 0,)
 
-        settled = "0" if both else "1"
-        return Folding(("i1",), (FLAG,), (int(both),), lift, merge, row_state, settled=settled)
+        neutral, settled = ("true", "false") if both else ("false", "true")
+        return Folding(
+            ("i1",), (neutral,), lift, merge, (FLAG,), (int(both),), row_state, settled=settled
+        )
 
     return make
 
@@ -161,7 +169,7 @@ def _count(value: Dtype, state: Dtype, masked: bool) -> Folding | str:
     def merge(lanes: Lanes, a: State, b: State) -> State:
         return [lanes.plus("i64", a[0], b[0])]
 
-    return Folding(("i64",), (INT,), (0,), lift, merge, _as_intp, tallied=True)
+    return Folding(("i64",), ("0",), lift, merge, (INT,), (0,), _as_intp, tallied=True)
 
 
 def _as_intp(fields: Arrays) -> tuple[numpy.ndarray, ...]:
@@ -212,8 +220,9 @@ def _moments(skip: bool) -> Maker:
         def row_state(fields: Arrays) -> tuple[numpy.ndarray, ...]:
             return fields[1].astype(numpy.float64), fields[0], fields[2]
 
+        zeros = (constant(state, 0),) * 3
         return Folding(
-            (kind,) * 3, (state,) * 3, (0.0, 0.0, 0.0), lift, merge, row_state, moments=True
+            (kind,) * 3, zeros, lift, merge, (state,) * 3, (0.0,) * 3, row_state, moments=True
         )
 
     return make

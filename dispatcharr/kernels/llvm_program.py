@@ -13,7 +13,7 @@ from dispatcharr.kernels.llvm_state import Folding
 from dispatcharr.kernels.llvm_text import Text, memory_type, value_type
 from dispatcharr.ops.bodies import Body, body_of, prelude
 from dispatcharr.ops.row import Elementwise
-from dispatcharr.plan.region import Instruction, Region
+from dispatcharr.plan.region import Instruction, Layout, Region
 from dispatcharr.plan.work import register_dtypes
 
 __all__ = ["Operand", "Program", "parameters", "program_of"]
@@ -144,8 +144,9 @@ def program_of(region: Region) -> Program | str:
             return f"elements of dtype {dtype.str} are computed by NumPy"
     operands = [Operand(layout.dtype, k, "input") for k, layout in enumerate(region.inputs)]
     bodies: list[Body | None] = []
+    scalars = _scalars(region)
     for place, instruction in enumerate(region.program):
-        body = _body(region, dtypes, instruction)
+        body = _body(region, dtypes, scalars, instruction)
         if isinstance(body, str):
             return body
         bodies.append(body)
@@ -164,13 +165,31 @@ def program_of(region: Region) -> Program | str:
     return Program(region, tuple(dtypes), tuple(bodies), tuple(operands), folding)
 
 
+def _scalars(region: Region) -> frozenset[int]:
+    """Return the registers that hold one number for the whole space."""
+    found = {k for k, layout in enumerate(region.inputs) if _is_scalar(layout, region)}
+    for instruction in region.program:
+        if instruction.operands and found.issuperset(instruction.operands):
+            found.update(instruction.results)
+    return frozenset(found)
+
+
+def _is_scalar(layout: Layout, region: Region) -> bool:
+    """Return whether an input is a constant, or an array of one element spread over others."""
+    return not layout.shape or (region.elements > 1 and all(n == 1 for n in layout.shape))
+
+
 def _body(
-    region: Region, dtypes: Sequence[numpy.dtype[Any]], instruction: Instruction
+    region: Region,
+    dtypes: Sequence[numpy.dtype[Any]],
+    scalars: frozenset[int],
+    instruction: Instruction,
 ) -> Body | str | None:
     """Return the body of an instruction, None for a generator, or why there is none."""
     if type(instruction.row) is Elementwise:
         given = tuple(dtypes[i] for i in instruction.operands)
-        return body_of(instruction.row, given, instruction.dtypes[0])
+        positions = (p for p, i in enumerate(instruction.operands) if i in scalars)
+        return body_of(instruction.row, given, instruction.dtypes[0], frozenset(positions))
     return _refused(instruction, region)
 
 

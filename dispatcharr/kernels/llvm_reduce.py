@@ -8,13 +8,12 @@ blocks begin, which the shape of the array alone says.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy
 
 from dispatcharr.kernels.llvm_program import Program
 from dispatcharr.kernels.llvm_state import (
-    LANES,
     Folding,
     Lanes,
     Merge,
@@ -23,8 +22,8 @@ from dispatcharr.kernels.llvm_state import (
     across,
     added,
     gap_squared,
+    lanes_of,
     mean_of,
-    neutral_of,
     put_all,
 )
 from dispatcharr.kernels.llvm_text import Text, memory_type
@@ -32,12 +31,12 @@ from dispatcharr.kernels.llvm_text import Text, memory_type
 __all__ = ["BLOCK", "SLOTS", "TILE_COLUMNS", "TILE_ROWS", "Reducer", "reducer_of"]
 
 #: Elements that are folded in lanes before states are joined pairwise.
-BLOCK = 512
+BLOCK = 1024
 #: Words of the stack of waiting states: two counters, then states of up to 64 ranks.
 SLOTS = 2 + 64 * 4
 #: Rows by columns that are folded at a time where states lie side by side.
 TILE_ROWS, TILE_COLUMNS = 16, 256
-_TILELANES = 16
+_TILE_LANES = 16
 #: Elements that are counted at a time, a bit for each.
 _TALLY = 64
 _WORD = 8
@@ -52,7 +51,6 @@ class Reducer:
         self.folding = folding
         self.value = value
         self.masked = masked
-        self.fields = range(len(folding.kinds))
 
     def definitions(self) -> str:
         """Return the text of ``block``, ``push`` and ``drain``."""
@@ -61,33 +59,36 @@ class Reducer:
     # -- states in memory -----------------------------------------------------------------------
 
     def load_state(self, text: Text, base: str) -> State:
-        """Load a state whose fields lie one word apart."""
+        """Load a state of the kernel's own, whose fields lie one word apart."""
+        one = Lanes(text)
         return [
-            self.load_field(Lanes(text), f, text.ahead(base, str(f), _WORD)) for f in self.fields
+            _loaded(one, kind, text.ahead(base, str(f), _WORD), 8)
+            for f, kind in enumerate(self.folding.kinds)
         ]
 
     def store_state(self, text: Text, state: State, base: str) -> None:
-        """Store a state with its fields one word apart."""
-        for f in self.fields:
-            self.store_field(Lanes(text), f, state[f], text.ahead(base, str(f), _WORD))
+        """Store a state of the kernel's own, with its fields one word apart."""
+        one = Lanes(text)
+        for f, kind in enumerate(self.folding.kinds):
+            _store(one, kind, state[f], text.ahead(base, str(f), _WORD), 8)
 
-    def load_field(self, lanes: Lanes, field: int, pointer: str, group: str = "") -> str:
-        """Load one field of one or more states that are neighbours."""
-        kind, align = self.folding.kinds[field], self.folding.dtypes[field].alignment
-        memory = "i8" if kind == "i1" else kind
-        value = lanes.text.let(f"load {lanes.type(memory)}, ptr {pointer}, align {align}{group}")
-        if kind != "i1":
-            return value
-        return lanes.text.let(f"icmp ne {lanes.type('i8')} {value}, {lanes.all('i8', '0')}")
+    def read(self, lanes: Lanes, spots: Sequence[str], group: str = "") -> State:
+        """Read states, one or neighbours, from where they are handed to NumPy."""
+        folding = self.folding
+        fields = [
+            _loaded(lanes, kind, spot, dtype.alignment, group)
+            for kind, spot, dtype in zip(folding.kinds, spots, folding.dtypes, strict=False)
+        ]
+        return fields if folding.code is None else folding.code.read(lanes, fields)
 
-    def store_field(
-        self, lanes: Lanes, field: int, value: str, pointer: str, group: str = ""
-    ) -> None:
-        """Store one field of one or more states that are neighbours."""
-        kind, align = self.folding.kinds[field], self.folding.dtypes[field].alignment
-        if kind == "i1":
-            value, kind = lanes.convert("zext", "i1", value, "i8"), "i8"
-        lanes.text.do(f"store {lanes.type(kind)} {value}, ptr {pointer}, align {align}{group}")
+    def write(self, lanes: Lanes, state: State, spots: Sequence[str], group: str = "") -> None:
+        """Write states, one or neighbours, to where they are handed to NumPy."""
+        folding = self.folding
+        fields = state if folding.code is None else folding.code.write(lanes, state)
+        for kind, field, spot, dtype in zip(
+            folding.kinds, fields, spots, folding.dtypes, strict=False
+        ):
+            _store(lanes, kind, field, spot, dtype.alignment, group)
 
     # -- elements -------------------------------------------------------------------------------
 
@@ -127,14 +128,14 @@ class Reducer:
         if folding.moments:
             state = self._two_passes(text)
         else:
-            neutral = neutral_of(folding)
+            neutral = list(folding.neutral)
             state = self._folded(text, folding.kinds, neutral, self._lifted, folding.merge)
         self.store_state(text, state, "%result")
         return text.end()
 
     def store_neutral(self, text: Text, base: str) -> None:
         """Store the state that changes nothing, with its fields one word apart."""
-        self.store_state(text, neutral_of(self.folding), base)
+        self.store_state(text, list(self.folding.neutral), base)
 
     def _seek(self, text: Text, extreme: Folding) -> None:
         """Better the state at ``result`` if this block, which is later, has something better."""
@@ -144,7 +145,7 @@ class Reducer:
             value, chosen = self.element(lanes, "%x", "%m", i)
             return extreme.lift(lanes, value, chosen, i)
 
-        found = self._folded(text, extreme.kinds, neutral_of(extreme), lifted, extreme.merge)
+        found = self._folded(text, extreme.kinds, list(extreme.neutral), lifted, extreme.merge)
         before = self.load_state(text, "%result")
         start = text.let("add i64 %at, %n")
         # Its elements come after all of the state's, so that a place here loses where they tie.
@@ -159,7 +160,7 @@ class Reducer:
                 return [lanes.choose("i64", is_it, place, lanes.all("i64", _NOWHERE))]
 
             (place,) = self._folded(text, ("i64",), [_NOWHERE], here, _earlier)
-            self.store_field(one, 1, place, text.ahead("%result", "1", _WORD))
+            _store(one, "i64", place, text.ahead("%result", "1", _WORD), 8)
 
     def _is_found(self, lanes: Lanes, value: str, found: State) -> str:
         kind = self.folding.kinds[0]
@@ -195,7 +196,7 @@ class Reducer:
     ) -> State:  # fmt: skip
         """Fold the block's elements: whole rows of lanes first, then what is left one by one."""
         tallied = self.folding.tallied
-        lanes, one = Lanes(text, _TALLY if tallied else LANES), Lanes(text)
+        lanes, one = Lanes(text, _TALLY if tallied else lanes_of(kinds)), Lanes(text)
         side_by_side = one if tallied else lanes
         wide = [Variable(side_by_side, k, n) for k, n in zip(kinds, neutral, strict=True)]
         narrow = [Variable(one, k, n) for k, n in zip(kinds, neutral, strict=True)]
@@ -233,14 +234,14 @@ class Reducer:
 
     def tile(self) -> str:
         """Return ``tile(values, mask, rows, columns, fields ...)``: moments of each column."""
-        listed = ", ".join(f"ptr %f{f}" for f in self.fields)
+        listed = ", ".join(f"ptr %f{f}" for f in range(len(self.folding.dtypes)))
         text = Text(
             f"define internal void @tile(ptr %x, ptr %m, i64 %rows, i64 %columns, {listed}) "
             "noinline nounwind"
         )
-        whole = text.let(f"and i64 %columns, {-_TILELANES}")
-        with text.loop("0", whole, str(_TILELANES)) as j:
-            self._tile_columns(Lanes(text, _TILELANES), j)
+        whole = text.let(f"and i64 %columns, {-_TILE_LANES}")
+        with text.loop("0", whole, str(_TILE_LANES)) as j:
+            self._tile_columns(Lanes(text, _TILE_LANES), j)
         with text.loop(whole, "%columns") as j:
             self._tile_columns(Lanes(text), j)
         return text.end()
@@ -264,10 +265,8 @@ class Reducer:
         spots = [
             text.ahead(f"%f{f}", j, dtype.itemsize) for f, dtype in enumerate(self.folding.dtypes)
         ]
-        there = [self.load_field(lanes, f, spot) for f, spot in enumerate(spots)]
-        joined = self.folding.merge(lanes, there, [mean, weighed[1], spread[0]])
-        for f, spot in enumerate(spots):
-            self.store_field(lanes, f, joined[f], spot)
+        joined = self.folding.merge(lanes, self.read(lanes, spots), [mean, weighed[1], spread[0]])
+        self.write(lanes, joined, spots)
 
     # -- pairwise -------------------------------------------------------------------------------
 
@@ -328,6 +327,20 @@ def reducer_of(program: Program) -> Reducer | None:
     if program.folding is None or reducing is None:
         return None
     return Reducer(program.folding, program.dtypes[reducing.register], reducing.mask is not None)
+
+
+def _loaded(lanes: Lanes, kind: str, pointer: str, align: int, group: str = "") -> str:
+    """Load a field; a flag is a byte."""
+    if kind != "i1":
+        return lanes.load(kind, pointer, align, group)
+    byte = lanes.load("i8", pointer, 1, group)
+    return lanes.text.let(f"icmp ne {lanes.type('i8')} {byte}, {lanes.all('i8', '0')}")
+
+
+def _store(lanes: Lanes, kind: str, value: str, pointer: str, align: int, group: str = "") -> None:
+    if kind == "i1":
+        value, kind, align = lanes.convert("zext", "i1", value, "i8"), "i8", 1
+    lanes.text.do(f"store {lanes.type(kind)} {value}, ptr {pointer}, align {align}{group}")
 
 
 _NOWHERE = str(numpy.iinfo(numpy.int64).max)

@@ -16,17 +16,14 @@ import numpy
 from dispatcharr.kernels.llvm_text import Text, memory_type
 
 __all__ = [
-    "FLAG", "INT", "LANES", "Arrays", "Dtype", "Folding", "Lanes", "Lift", "Maker", "Merge",
-    "State", "Variable", "across", "added", "constant", "gap_squared", "kind_of", "mean_of",
-    "missing", "neutral_of", "present", "put_all", "true",
+    "FLAG", "INT", "Arrays", "Code", "Dtype", "Folding", "Lanes", "Lift", "Maker", "Merge",
+    "State", "Variable", "across", "added", "constant", "gap_squared", "kind_of", "lanes_of",
+    "mean_of", "missing", "present", "put_all", "true",
 ]  # fmt: skip
 
 Dtype = numpy.dtype[Any]
 Arrays = Sequence[numpy.ndarray]
 State = list[str]
-#: Lanes that blocks are folded in: enough vectors to hide what an addition takes until its result
-#: is there, and few enough for the registers of any CPU.
-LANES = 32
 FLAG, INT = numpy.dtype(numpy.uint8), numpy.dtype(numpy.int64)
 
 
@@ -82,13 +79,21 @@ class Lanes:
         """Return where a condition does not hold."""
         return self.do("xor", "i1", condition, self.all("i1", "true"))
 
-    def load(self, kind: str, pointer: str, align: int) -> str:
+    def load(self, kind: str, pointer: str, align: int, group: str = "") -> str:
         """Load neighbours in memory."""
-        return self.text.let(f"load {self.type(kind)}, ptr {pointer}, align {align}")
+        return self.text.let(f"load {self.type(kind)}, ptr {pointer}, align {align}{group}")
 
 
 Lift = Callable[[Lanes, str, str | None, str], State]
 Merge = Callable[[Lanes, State, State], State]
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """How a state becomes what is handed to NumPy, and back."""
+
+    write: Callable[[Lanes, State], State]
+    read: Callable[[Lanes, State], State]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,17 +103,21 @@ class Folding:
     Attributes
     ----------
     kinds : tuple of str
-        IR types of the state's fields; ``i1`` lies in memory as a byte.
-    dtypes : tuple of numpy.dtype
-        Of the fields in memory.
-    neutral : tuple
-        Values of a state that changes nothing.
+        IR types of the state's fields.
+    neutral : tuple of str
+        A state that changes nothing.
     lift : callable
         ``lift(lanes, value, chosen, place)``: ``chosen`` is a condition, or None for all.
     merge : callable
         ``merge(lanes, left, right)``.
+    dtypes : tuple of numpy.dtype
+        Of the fields as they are handed to NumPy; ``i1`` is a byte.
+    start : tuple
+        The neutral state in these dtypes.
     state : callable
         ``state(fields)``: the row's states, segments along the first axis.
+    code : Code or None
+        Where fields are handed over in another form, how.
     placed : bool
         Whether ``place``, the element's along the reduced axis, is looked at.
     moments : bool
@@ -120,19 +129,24 @@ class Folding:
         Where ``placed``, what finds the value whose place is sought.
     tallied : bool
         Whether ``lift`` of many lanes gives one number for all of them: how many count.
+    unsteady : bool
+        Whether it depends on the order of elements what is left of them after an overflow.
     """
 
     kinds: tuple[str, ...]
-    dtypes: tuple[Dtype, ...]
-    neutral: tuple[Any, ...]
+    neutral: tuple[str, ...]
     lift: Lift
     merge: Merge
+    dtypes: tuple[Dtype, ...]
+    start: tuple[Any, ...]
     state: Callable[[Arrays], tuple[numpy.ndarray, ...]]
+    code: Code | None = None
     placed: bool = False
     moments: bool = False
     settled: str | None = None
     extreme: Folding | None = None
     tallied: bool = False
+    unsteady: bool = False
 
 
 #: ``make(dtype of elements, dtype accumulated in, whether a mask chooses)``: a folding, or why not.
@@ -140,6 +154,7 @@ Maker = Callable[[Dtype, Dtype, bool], Folding | str]
 
 
 def kind_of(dtype: Dtype) -> str:
+    """Return the IR type of an element."""
     kind = memory_type(dtype)
     if kind is None:
         raise TypeError(f"kernels know no dtype {dtype}")
@@ -147,6 +162,7 @@ def kind_of(dtype: Dtype) -> str:
 
 
 def missing(lanes: Lanes, dtype: Dtype, value: str) -> str:
+    """Return where an element is NaN."""
     type_ = lanes.type(kind_of(dtype))
     return lanes.text.let(f"fcmp uno {type_} {value}, {lanes.all(kind_of(dtype), '0.0')}")
 
@@ -159,6 +175,7 @@ def present(lanes: Lanes, dtype: Dtype, value: str, chosen: str | None) -> str:
 
 
 def true(lanes: Lanes, dtype: Dtype, value: str) -> str:
+    """Return where an element is not zero."""
     kind = kind_of(dtype)
     test, zero = ("fcmp une", "0.0") if dtype.kind == "f" else ("icmp ne", "0")
     return lanes.text.let(f"{test} {lanes.type(kind)} {value}, {lanes.all(kind, zero)}")
@@ -228,7 +245,7 @@ def across(
     merge: Merge,
 ) -> State:  # fmt: skip
     """Join lanes by halves until one is left."""
-    width = LANES
+    width = lanes_of(kinds)
     while width > 1:
         half = width // 2
         low, high = (
@@ -254,9 +271,10 @@ def across(
     return state
 
 
-def neutral_of(folding: Folding) -> State:
-    """Return the state that changes nothing, as IR has it."""
-    return [
-        ("true" if value else "false") if kind == "i1" else constant(dtype, value)
-        for kind, dtype, value in zip(folding.kinds, folding.dtypes, folding.neutral, strict=True)
-    ]
+def lanes_of(kinds: Sequence[str]) -> int:
+    """Return how many lanes blocks are folded in, whatever the CPU.
+
+    Enough vectors to hide what an addition takes until its result is there, and so many additions
+    less before a block's sum is joined with others pairwise. Flags take up registers of their own.
+    """
+    return 32 if "i1" in kinds else 64

@@ -212,7 +212,7 @@ def _packing(name: str, size: int) -> str:
     with text.loop("0", "%count") as i:
         row = text.ahead("%memory", i, "%outer")
         base = text.ahead("%stage", text.let(f"mul nsw i64 {i}, %width"), size)
-        with text.loop("0", "%width") as j:
+        with text.loop("0", "%width", note="") as j:
             there, here = text.ahead(row, j, "%inner"), text.ahead(base, j, size)
             if name == "pack":
                 text.copy(size, there, here)

@@ -16,7 +16,7 @@ from dispatcharr.kernels.llvm_walk import Walk
 __all__ = ["ReducingWalk"]
 
 #: Elements of a row that are computed before they are folded: what stays in the nearest cache.
-_CHUNK = 2 * BLOCK
+_CHUNK = BLOCK
 #: Columns whose states are in work at a time.
 _COLUMNS = 4096
 
@@ -54,7 +54,7 @@ class ReducingWalk(Walk):
         rank, folding = self.form.rank, self.reducer.folding
         segment = self._word(text, "%box", 2 * rank)
         self.extents = [self._word(text, "%box", 2 * rank + 1 + d) for d in range(rank)]
-        first = len(self.program.operands) - len(folding.kinds)
+        first = len(self.program.operands) - len(folding.dtypes)
         self.fields = range(first, len(self.program.operands))
         words = 2 + len(self.program.operands) * (1 + rank)
         for f, k in enumerate(self.fields):
@@ -178,10 +178,9 @@ class ReducingWalk(Walk):
             text.call("drain", [("ptr", self._stack), ("ptr", self._state)])
         one = Lanes(text)
         state = self.reducer.load_state(text, self._state)
-        there = [self.reducer.load_field(one, f, pointers[k]) for f, k in enumerate(self.fields)]
-        joined = self.reducer.folding.merge(one, there, state)
-        for f, k in enumerate(self.fields):
-            self.reducer.store_field(one, f, joined[f], pointers[k])
+        places = [pointers[k] for k in self.fields]
+        joined = self.reducer.folding.merge(one, self.reducer.read(one, places), state)
+        self.reducer.write(one, joined, places)
 
     def _rows(self, text: Text, axis: int, pointers: list[str], base: str) -> None:
         if axis < self.form.rank - 1:
@@ -230,9 +229,13 @@ class ReducingWalk(Walk):
         )
 
     def _note_settled(self, text: Text) -> None:
-        """Leave out the rest where it changes nothing, unless it would report errors."""
+        """Leave out the rest where it changes nothing, stores nothing and reports no errors."""
         wanted = self.reducer.folding.settled
-        if wanted is None or any(b is None or b.flags | b.spurious for b in self.program.bodies):
+        if (
+            wanted is None
+            or self.rows.outputs
+            or any(b is None or b.flags | b.spurious for b in self.program.bodies)
+        ):
             return
         state = self.reducer.load_state(text, self._state)[0]
         same = text.let(f"icmp eq i1 {state}, {wanted}")

@@ -32,8 +32,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
+from dispatcharr.kernels import hints
 from dispatcharr.kernels.elf import symbols
 from dispatcharr.kernels.simd_math import declarations
 from dispatcharr.kernels.target import Host, address_of, architecture, describe
@@ -48,7 +49,7 @@ _OLDEST = (0, 45)
 
 #: The number of what this module makes of a text. A change to flags or passes needs a new one, else
 #: kernels on disk would be taken for what they are no more.
-_RULES = 1
+_RULES = 2
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -127,17 +128,26 @@ def optimise_and_emit(text: str, name: str) -> bytes:
         The text is wrong, or there is no compiler; it says which.
     """
     session = _require("optimise_and_emit")
+    with _lock, _reported(f"optimise_and_emit: {name}"):
+        if hints.are_risky(text):
+            code = _emitted(session, hints.without(text), name, unless=hints.are_taken)
+            if code is not None:
+                return code
+        return cast(bytes, _emitted(session, text, name))
+
+
+def _emitted(
+    session: _Session, text: str, name: str, unless: Callable[[str], bool] | None = None
+) -> bytes | None:
+    """Return object code, or None if what LLVM has made of the text is as ``unless`` says."""
     llvm = session.llvm
-    with (
-        _lock,
-        _reported(f"optimise_and_emit: {name}"),
-        # A context of its own: what LLVM interns in the global one it keeps for ever.
-        llvm.create_context() as context,
-        llvm.parse_assembly(text, context) as module,
-    ):
+    # A context of its own: what LLVM interns in the global one it keeps for ever.
+    with llvm.create_context() as context, llvm.parse_assembly(text, context) as module:
         module.verify()
         _check_defined(module, name)
         _optimise(session, module)
+        if unless is not None and unless(str(module)):
+            return None
         return bytes(session.target.emit_object(module))
 
 

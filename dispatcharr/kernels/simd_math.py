@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from dispatcharr.ops.bodies.writing import library_name
+
 __all__ = ["declarations", "existing"]
 
 #: Functions of which a C library may have variants, by how many arguments they take. All are of
@@ -53,18 +55,26 @@ def _possible(name: str, widths: Iterable[tuple[str, int]]) -> Iterator[str]:
 def declarations(calls: Iterable[str], available: Mapping[str, tuple[str, ...]]) -> str:
     """Return IR text that declares scalar functions, with their variants where there are any.
 
+    Each is there under its own name and under that of :func:`library_name`, by which LLVM takes it
+    for any function: "nobuiltin" would do so too, but LLVM uses no variants for such a call.
     A function that the C library is not known to have variants of is a ValueError.
     """
     lines: list[str] = []
     used: list[str] = []
     for name in sorted(set(calls)):
         kind, arity = _signature(name)
-        # What these functions do to errno is nobody's business here, so they may be moved.
-        attributes = "nounwind willreturn nosync memory(none)"
-        variants = available.get(name, ())
-        if variants:
-            attributes += f' "vector-function-abi-variant"="{",".join(variants)}"'
-        lines.append(f"declare {kind} @{name}({', '.join([kind] * arity)}) {attributes}")
+        hidden, variants = library_name(name), available.get(name, ())
+        parameters = ", ".join(f"{kind} %x{position}" for position in range(arity))
+        renamed = _attributes([f"{_renamed(variant, hidden)}({variant})" for variant in variants])
+        lines += [
+            f"declare {kind} @{name}({', '.join([kind] * arity)}) {_attributes(variants)}",
+            f"define internal {kind} @{hidden}({parameters}) noinline {renamed} {{",
+            f"  %result = tail call {kind} @{name}({parameters}) nobuiltin",
+            f"  ret {kind} %result",
+            "}",
+        ]
+        if variants:  # their arguments are its own, which it has to keep
+            used.append(f"ptr @{hidden}")
         for variant in variants:
             vector = f"<{_lanes(variant)} x {kind}>"
             convention = "aarch64_vector_pcs " if variant.startswith("_ZGVn") else ""
@@ -76,6 +86,18 @@ def declarations(calls: Iterable[str], available: Mapping[str, tuple[str, ...]])
             'section "llvm.metadata"'
         )
     return "".join(line + "\n" for line in lines)
+
+
+def _attributes(variants: Iterable[str]) -> str:
+    # What these functions do to errno is nobody's business here, so they may be moved.
+    attributes = "nounwind willreturn nosync memory(none)"
+    named = ",".join(variants)
+    return f'{attributes} "vector-function-abi-variant"="{named}"' if named else attributes
+
+
+def _renamed(variant: str, name: str) -> str:
+    """Return the name that a variant would have if the scalar function had another."""
+    return f"{variant[: variant.index('v_') + 1]}_{name}"
 
 
 def _signature(name: str) -> tuple[str, int]:

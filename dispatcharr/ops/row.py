@@ -44,6 +44,9 @@ class Elementwise:
     refuses : callable or None
         ``refuses(operands)`` says whether NumPy may raise an error for values of these operands,
         which it has to do at once.
+    body : callable or None
+        ``body(operands, result)`` gives the body for compiled kernels, or a sentence that says why
+        there is none, where the rules of the table have none: for functions of the user's.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Elementwise:
     result: Callable[..., numpy.dtype[Any]] | None = None
     fill: Callable[[tuple[Any, ...], numpy.ndarray], None] | None = None
     refuses: Callable[[tuple[Any, ...]], bool] | None = None
+    body: Callable[[tuple[numpy.dtype[Any], ...], numpy.dtype[Any]], Any] | None = None
 
 
 @final

@@ -96,6 +96,16 @@ class Step:
     warns: frozenset[str]
     work: Work
 
+    def may_tell(self, name: str) -> bool:
+        """Return whether errors of the operation called ``name`` are to be warned of here.
+
+        What an unsure reduction met is told by NumPy, which it is then left to.
+        """
+        reducing = self.region.reducing
+        if reducing is None or not reducing.row.unsure:
+            return True
+        return any(instruction.row.name == name for instruction in self.region.program)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:

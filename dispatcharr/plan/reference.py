@@ -13,7 +13,7 @@ from dispatcharr.plan.region import Region
 __all__ = ["disagreement", "run_reference"]
 
 #: Promised distance of transcendentals, in units in the last place; sums may differ by more.
-ULPS = 4
+ULPS = 8
 
 
 def run_reference(region: Region, inputs: Sequence[numpy.ndarray]) -> list[numpy.ndarray]:

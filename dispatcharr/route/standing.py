@@ -2,34 +2,38 @@
 
 A decision is made anew every few milliseconds of a kernel's time, when an option changes, and when
 a better kernel has been built. That is a ski-rental problem (see ``ski``): every run credits what
-the better kernel would have saved, to an account for loading it and to one for building it.
+the better kernel would have saved, to an account for loading it and to one for building it. Regions
+of other extents that the same kernel serves share the accounts, and have the kernel at once.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy
 
 from dispatcharr._config import Options
 from dispatcharr.backends import registry
-from dispatcharr.backends.base import Backend, label
+from dispatcharr.backends.base import Backend, Profile, label
 from dispatcharr.plan.region import Region
 from dispatcharr.plan.work import Work
 from dispatcharr.route import profile as profiles
 from dispatcharr.route import router
-from dispatcharr.route.price import Estimate
 from dispatcharr.route.ski import Account
 
 __all__ = ["Standing", "able", "bar", "forget", "route", "standing"]
 
 #: Seconds of kernel time after which a decision is made anew: it then costs under 2 %.
 _DECIDING = 2e-3
+#: Kernels whose accounts are kept. Programs repeat themselves; those that do not start over now
+#: and then.
+_MOST_RENTS = 1024
 
 _Arrays = Sequence[numpy.ndarray]
 _standing: weakref.WeakKeyDictionary[Region, Standing] = weakref.WeakKeyDictionary()
-_rents: weakref.WeakKeyDictionary[Region, _Rent] = weakref.WeakKeyDictionary()
+#: By the name of the kernel; without a name, by a reference to the region.
+_rents: dict[Hashable, _Rent] = {}
 #: What is not asked for a kernel any more, by label, with the reason.
 _barred: weakref.WeakKeyDictionary[Region, dict[str, str]] = weakref.WeakKeyDictionary()
 
@@ -47,23 +51,39 @@ def forget(region: Region) -> None:
 
 
 class Standing:
-    """A decision in use: deciding again is worth it only now and then for short kernels."""
+    """A decision in use: deciding again is worth it only now and then for short kernels.
+
+    ``better`` is who would run the region faster once it has a kernel, and ``saving`` by how much.
+    """
 
     __slots__ = (
-        "asked", "backend", "candidates", "decision", "due", "every", "profile", "rent",
+        "asked", "backend", "better", "candidates", "decision", "due", "every", "profile", "rent",
+        "saving",
     )  # fmt: skip
 
     def __init__(
-        self, region: Region, work: Work, chosen: Options, barred: Mapping[str, str] | None = None
+        self,
+        region: Region,
+        work: Work,
+        chosen: Options,
+        barred: Mapping[str, str] | None = None,
+        buffers: tuple[_Arrays, _Arrays] | None = None,
     ) -> None:
         self.asked = chosen.backend, chosen.engine
         self.profile = profiles.current(chosen.threads)
         self.candidates = registry.candidates()
+        # First of all: what is told of its buffers is asked for its kernel by the decision.
+        names = {} if buffers is None else _names(self.candidates, region, *buffers)
         self.decision, self.backend = route(region, work, chosen, barred)
         self.every = max(int(_DECIDING / max(self.decision.expected, 1e-7)), 1)
         self.due = self.every
+        self.better, self.saving = self.backend, 0.0
+        self.rent: _Rent | None = None
         better = self.decision.better
-        self.rent = None if better is None else _rent(region, self, better)
+        if better is not None and buffers is not None:
+            self.better = _labelled(self.candidates, better.label)
+            self.saving = self.decision.predicted - better.run
+            self.rent = _rent(names.get(better.label, weakref.ref(region)), self.profile)
 
     def holds(self, chosen: Options) -> bool:
         """Return whether nothing that was decided on has changed."""
@@ -74,38 +94,55 @@ class Standing:
             and self.candidates is registry.candidates()
         )
 
+    def pay(self, rent: _Rent, region: Region, inputs: _Arrays, outputs: _Arrays) -> bool:
+        """Credit one run to both accounts, pay what is due, and say whether the kernel is there."""
+        if rent.load.credit(self.saving):
+            _order(self.better, region, inputs, outputs, stored=True)
+        rent.build.credit(self.saving)
+        if not rent.load.bought:
+            return False
+        if _is_built(self.better, region):
+            return True
+        if rent.build.bought:
+            # Again and again: an order is dropped while the kernel is being looked for on disk.
+            _order(self.better, region, inputs, outputs)
+        return False
+
 
 class _Rent:
     """What a kernel that is not built yet would have saved, against the price of having it.
 
-    Two prices: that of loading it, if an earlier process built it, and that of building it.
+    Two prices: that of loading it, if an earlier process built it, and that of building it. All
+    regions that it would serve, and whatever crew would run it there, pay in.
     """
 
-    __slots__ = ("backend", "build", "load", "saving")
+    __slots__ = ("build", "load")
 
-    def __init__(self, backend: Backend, load: float, build: float) -> None:
-        self.backend = backend
+    def __init__(self, load: float, build: float) -> None:
         self.load = Account(load)
         self.build = Account(build)
-        self.saving = 0.0
-
-    def use(self, region: Region, inputs: _Arrays, outputs: _Arrays) -> bool:
-        """Credit one run to both accounts, pay what is due, and say whether the kernel is there."""
-        for account, stored in ((self.load, True), (self.build, False)):
-            if account.credit(self.saving):
-                _order(self.backend, region, inputs, outputs, stored=stored)
-        return self.load.bought and _is_built(self.backend, region)
 
 
-def _rent(region: Region, made: Standing, better: Estimate) -> _Rent:
-    rent = _rents.get(region)
-    if rent is None or label(rent.backend) != better.label:
-        backend = _labelled(made.candidates, better.label)
-        # Whatever crew runs it, the kernel is the same one.
-        overhead = made.profile.overhead
-        rent = _rents[region] = _Rent(backend, overhead["load"], overhead["compile"])
-    rent.saving = made.decision.predicted - better.run
+def _rent(name: Hashable, profile: Profile) -> _Rent:
+    rent = _rents.get(name)
+    if rent is None:
+        if len(_rents) >= _MOST_RENTS:
+            _rents.clear()
+        rent = _rents[name] = _Rent(profile.overhead["load"], profile.overhead["compile"])
     return rent
+
+
+def _names(
+    backends: Sequence[Backend], region: Region, inputs: _Arrays, outputs: _Arrays
+) -> dict[str, Hashable]:
+    """Return the names of the kernels for such buffers, by label."""
+    found = {}
+    for one in backends:
+        ask = getattr(one, "kernel", None)
+        name = None if ask is None else ask(region, inputs, outputs)
+        if name is not None:
+            found[label(one)] = name
+    return found
 
 
 def standing(
@@ -116,13 +153,14 @@ def standing(
     if found is not None and found.holds(chosen):
         found.due -= 1
     else:
-        if chosen.engine != "auto":
+        engine, _ = _engine(region, chosen)
+        if engine != "auto":
             for one in registry.candidates():
-                if getattr(one, "engine", "") == chosen.engine and one.supports(region) is None:
+                if getattr(one, "engine", "") == engine and one.supports(region) is None:
                     _order(one, region, inputs, outputs, wait=True)
-        found = _standing[region] = Standing(region, work, chosen)
-    if found.rent is not None and found.rent.use(region, inputs, outputs):
-        found = _standing[region] = Standing(region, work, chosen)
+        found = _standing[region] = Standing(region, work, chosen, None, (inputs, outputs))
+    if found.rent is not None and found.pay(found.rent, region, inputs, outputs):
+        found = _standing[region] = Standing(region, work, chosen, None, (inputs, outputs))
     return found
 
 
@@ -138,6 +176,9 @@ def able(region: Region) -> list[Backend]:
 def _order(
     backend: Backend, region: Region, inputs: _Arrays, outputs: _Arrays, **how: bool
 ) -> None:
+    """Have a kernel loaded or built; where it never can be, ask that backend no more."""
+    if label(backend) in _barred.get(region, {}):
+        return
     order = getattr(backend, "order", None)
     never = None if order is None else order(region, inputs, outputs, **how)
     if never is not None:
@@ -177,28 +218,31 @@ def route(
         barred = dict(failed or {})
     refusals = [barred.get(label(one)) or one.supports(region) for one in backends]
     built = {label(one) for one in backends if _is_built(one, region)}
-    if chosen.engine != "auto":
-        refusals = _only(chosen.engine, backends, refusals)
+    engine, why = _engine(region, chosen)
+    if engine != "auto":
+        refusals = _only(engine, why, backends, refusals)
     candidates = list(zip(backends, refusals, strict=True))
     decision = router.choose(work, candidates, profiles.current(chosen.threads), forced, built)
     return decision, _labelled(backends, decision.estimate.label)
 
 
+def _engine(region: Region, chosen: Options) -> tuple[str, str]:
+    """Return the engine that ``region`` waits for, and why the others do not run it."""
+    if chosen.engine == "auto" and any(getattr(i.row, "body", None) for i in region.program):
+        return "compiled", "a function of the user's is faster to compile than to have run by numba"
+    return chosen.engine, f"the engine {chosen.engine!r} was asked for"
+
+
 def _only(
-    engine: str, backends: Sequence[Backend], refusals: Sequence[str | None]
+    engine: str, why: str, backends: Sequence[Backend], refusals: Sequence[str | None]
 ) -> list[str | None]:
-    """Return the refusals once an engine was asked for: others step back where it can run."""
+    """Return the refusals once an engine is waited for: others step back where it can run."""
     able = {
         one.name
         for one, refusal in zip(backends, refusals, strict=True)
         if refusal is None and getattr(one, "engine", "") == engine
     }
     return [
-        refusal
-        or (
-            f"the engine {engine!r} was asked for"
-            if one.name in able and getattr(one, "engine", "") != engine
-            else None
-        )
+        refusal or (why if one.name in able and getattr(one, "engine", "") != engine else None)
         for one, refusal in zip(backends, refusals, strict=True)
     ]

@@ -319,7 +319,8 @@ static PyDataMem_Handler handler = {
     "dispatcharr", 1, {NULL, pool_malloc, pool_calloc, pool_realloc, pool_free}};
 static PyObject *capsule;
 
-/* A child has no sweeping thread; the lock is taken over in a known state. */
+/* A child has no sweeping thread, and what its parent keeps is of no use to it; the lock is taken
+ * over in a known state. */
 static void before_fork(void) { pthread_mutex_lock(&lock); }
 static void after_fork(void) { pthread_mutex_unlock(&lock); }
 static void
@@ -327,6 +328,7 @@ in_child(void)
 {
     sweeping = 0;
     pthread_cond_init(&kept_some, NULL);
+    shrink(0);
     pthread_mutex_unlock(&lock);
 }
 
@@ -369,11 +371,18 @@ done:
     return array;
 }
 
-/* Put the pool's handler in force in this context, or give the one back that was. */
+/* Put the pool's handler in force in this context and return the one that was; None where it stays.
+ * `leave` gives it back. */
 static PyObject *
 py_enter(PyObject *module, PyObject *unused)
 {
-    return PyDataMem_SetHandler(capsule);
+    PyObject *before = PyDataMem_GetHandler();
+    if (before && before != PyDataMem_DefaultHandler) {
+        Py_DECREF(before);  /* the program has one of its own */
+        Py_RETURN_NONE;
+    }
+    Py_XDECREF(before);
+    return before ? PyDataMem_SetHandler(capsule) : NULL;
 }
 
 static PyObject *

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import time
+from itertools import count
 
 import numpy
 import pytest
 
 import dispatcharr as np
-from dispatcharr.kernels import native
+from dispatcharr.kernels import blocks, bound, native
+from dispatcharr.plan import fuse
+from dispatcharr.route import standing
 
 compiles = pytest.mark.skipif(native.missing() is not None, reason=str(native.missing()))
 N = 60_000
@@ -138,3 +142,98 @@ def test_bits_do_not_depend_on_the_threads(threads):
                 return np.evaluate(np.sin(x) * np.exp(y)).to_numpy().tobytes()
 
         assert bits(threads) == bits(2)
+
+
+@compiles
+@pytest.mark.parametrize("reduce", ["any", "all"])
+@pytest.mark.parametrize("fill", [0, 1])
+def test_a_settled_answer_does_not_end_what_is_stored(reduce, fill):
+    with np.dispatch_options(defer="always", engine="compiled"):
+        for turn in range(3):  # the memory pool would hide what is left over from equal data
+            a = numpy.full(N, fill) * (turn + 1)
+            a[5] = 1 - fill
+            y = -np.array(a)
+            m = np.array(a) != turn
+            assert bool(getattr(y, reduce)()) == bool(getattr(-a, reduce)())
+            assert bool(getattr(m, reduce)()) == bool(getattr(a != turn, reduce)())
+            numpy.testing.assert_array_equal(y.to_numpy(), -a)
+            numpy.testing.assert_array_equal(m.to_numpy(), a != turn)
+
+
+@compiles
+def test_a_program_whose_lengths_never_repeat_comes_to_its_kernel():
+    rng = numpy.random.default_rng(5)
+    data = rng.normal(size=10 * N)
+    x = np.array(data)
+    engines = []
+    end = time.monotonic() + 60
+    with np.dispatch_options(defer="always"):
+        for k in count():
+            length = 3 * N + 7 * k % (6 * N)
+            got, found = ran(lambda n=length: np.evaluate(np.sqrt(x[:n] * x[:n] + 2.625)))
+            engines += found
+            if engines[-40:] == ["compiled"] * 40 or time.monotonic() > end:
+                break
+    assert engines[0] == "blocks"
+    assert engines[-40:] == ["compiled"] * 40
+    wanted = numpy.sqrt(data[:length] * data[:length] + 2.625)
+    numpy.testing.assert_array_equal(got.to_numpy(), wanted)
+
+
+def inner(m, x, n):
+    return (x[1:n, 1:-1] * 4 - x[: n - 1, 1:-1]) / 3.625
+
+
+SHARED = {
+    "elements": lambda m, x, n: m.abs(x[:n]) * 2.375 + x[:n],
+    "slices of rows": inner,
+    "a sum": lambda m, x, n: (x[:n] * x[:n] - 1.125).sum(),
+    "a row for all": lambda m, x, n: (x[:n] - x[0]) * 1.875,
+    "numbers": lambda m, x, n: m.arange(n) * 5 + 3,
+}
+
+
+@compiles
+@pytest.mark.parametrize("case", SHARED)
+def test_forty_lengths_run_on_one_kernel_from_their_first_run_on(case):
+    data = numpy.random.default_rng(6).normal(size=(2000, 130))
+    x, call = np.array(data), SHARED[case]
+    with np.dispatch_options(defer="always", engine="compiled"):
+        np.evaluate(call(np, x, 1000))
+    with np.dispatch_options(defer="always"):
+        for n in range(1001, 1041):
+            got, engines = ran(lambda n=n: np.evaluate(call(np, x, n)))
+            assert engines == ["compiled"]
+            numpy.testing.assert_allclose(numpy.asarray(got), call(numpy, data, n), rtol=1e-12)
+
+
+@compiles
+def test_explain_knows_the_kernel_of_another_length():
+    x = np.array(data()[0])
+    with np.dispatch_options(defer="always"):
+        with np.dispatch_options(engine="compiled"):
+            np.evaluate(x * 3.3125 - 1)
+        text = " ".join(str(np.explain(x[1:] * 3.3125 - 1)).split())
+        assert "engine compiled: one loop made for it" in text
+
+
+@compiles
+def test_what_is_kept_for_each_length_goes_with_its_plan(monkeypatch):
+    x = np.array(data()[0])
+    monkeypatch.setattr(fuse, "_CACHED_PLANS", 8)
+    fuse._cache.clear()
+    gc.collect()
+    tables = (bound._known, bound._families, standing._standing, blocks._cuts)
+    before = [len(table) for table in tables]
+    accounts = len(standing._rents)
+    gc.disable()  # nothing may wait for it
+    try:
+        with np.dispatch_options(defer="always"):
+            for n in range(1000, 1040):
+                np.evaluate(np.abs(x[:n]) * 2.0625 + x[:n])
+                with np.dispatch_options(engine="compiled"):
+                    np.evaluate(np.abs(x[:n]) * 2.1875 + x[:n])
+    finally:
+        gc.enable()
+    assert all(len(table) <= n + 9 for table, n in zip(tables, before, strict=True))
+    assert len(standing._rents) <= accounts + 2

@@ -15,7 +15,7 @@ from dispatcharr.cli.explain import _parsed, _shape
 from dispatcharr.face import context
 from dispatcharr.route.profile import default_profile
 
-COMMANDS = ["run", "info", "explain", "calibrate"]
+COMMANDS = ["run", "info", "explain", "calibrate", "bench"]
 
 
 def widest(text: str) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy
 
 import dispatcharr as np
+from answers import Close, is_compiled, near, near_if_complex, same, same_but_zeros
 from dispatcharr.ops.row import Elementwise
 from dispatcharr.ops.table import ELEMENTWISE
 from samples import DTYPES, KINDS
@@ -28,6 +29,28 @@ SINGLE = {name: row for name, row in FUNCTIONS.items() if row.nout == 1}
 def is_exact(row: Elementwise) -> bool:
     """Return whether the row's results are promised to be NumPy's to the last bit."""
     return row.cost in EXACT
+
+
+#: Rows of which compiled kernels promise less, for what NumPy does itself in two ways.
+_COMPILED: dict[str, Close] = {
+    # Which of two equal zeros is taken depends on whether an element lies in NumPy's vectors or
+    # after the last of them.
+    "fmax": same_but_zeros,
+    "fmin": same_but_zeros,
+    # NumPy's loops over contiguous and over other complex numbers round differently.
+    "multiply": near_if_complex,
+    "square": near_if_complex,
+    # So do its vectors and what is left over; compiled kernels have the library's length.
+    "absolute": near,
+    "sign": near_if_complex,
+}
+
+
+def promised(row: Elementwise) -> Close:
+    """Return what compares two answers as far as is promised of the row."""
+    if not is_exact(row):
+        return near
+    return _COMPILED.get(row.name, same) if is_compiled() else same
 
 
 def both(row: Elementwise) -> tuple[Callable[..., Any], Callable[..., Any]]:

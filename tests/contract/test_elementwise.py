@@ -16,8 +16,8 @@ from rows import (
     SINGLE,
     both,
     few_dtypes,
-    is_exact,
     mixed_dtypes,
+    promised,
     refused_dtypes,
     same_dtypes,
 )
@@ -43,7 +43,7 @@ def check(row: Elementwise, cases: Iterator[Case], modes: Any = MODES) -> None:
         for backend, way in modes:
             with mode(backend, way):
                 got = ask(genuine(function), *mine)
-            reason = differ(got, wanted, exact=is_exact(row))
+            reason = differ(got, wanted, close=promised(row))
             if reason:
                 wrong.append(f"{backend}, {way}, {name}: {reason}")
     report(wrong)
@@ -154,7 +154,7 @@ def check_made(
         for backend, way in modes:
             with mode(backend, way):
                 got = ask(genuine(function), *mine)
-            reason = differ(got, wanted, exact=is_exact(row))
+            reason = differ(got, wanted, close=promised(row))
             if reason:
                 wrong.append(f"{backend}, {way}, {name}: {reason}")
     report(wrong)
@@ -225,7 +225,7 @@ def test_fused_with_neighbours(row: Elementwise) -> None:
             for backend in BACKENDS:
                 with mode(backend, "deferred"):
                     got = ask(fused(function, np), *mine)
-                reason = differ(got, wanted, exact=is_exact(row), often=False)
+                reason = differ(got, wanted, close=promised(row), often=False)
                 if reason:
                     wrong.append(f"{backend}, {chars}, {shape}: {reason}")
     report(wrong)

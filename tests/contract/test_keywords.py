@@ -11,7 +11,7 @@ import pytest
 import dispatcharr as np
 from answers import FEWER, MODES, ask, differ, genuine, mode, ours, report
 from dispatcharr.ops.row import Elementwise
-from rows import FUNCTIONS, ROWS, both, few_dtypes, is_exact, same_dtypes
+from rows import FUNCTIONS, ROWS, both, few_dtypes, promised, same_dtypes
 from samples import filled, tame
 
 UFUNCS = {name: row for name, row in ROWS.items() if row.ufunc is not None}
@@ -62,7 +62,7 @@ def check_into(
                 mine = tuple(ours(operand) for operand in operands)
                 with mode(backend, way):
                     got = ask(call, np, function, mine)
-                reason = differ(got, wanted, exact=is_exact(row))
+                reason = differ(got, wanted, close=promised(row))
                 if reason:
                     wrong.append(f"{backend}, {way}, into {name}: {reason}")
     return wrong
@@ -102,7 +102,7 @@ def test_out_that_is_an_operand(row: Elementwise) -> None:
                 for backend, way in FEWER:
                     with mode(backend, way):
                         got = ask(call, function, [ours(v) for v in values])
-                    reason = differ(got, wanted, exact=is_exact(row))
+                    reason = differ(got, wanted, close=promised(row))
                     if reason:
                         wrong.append(f"{backend}, {way}, {chars}, {size}, {name}: {reason}")
     report(wrong)
@@ -129,7 +129,7 @@ def test_keywords(row: Elementwise) -> None:
             mine = tuple(ours(operand) for operand in operands)
             with mode(backend, way):
                 got = ask(genuine(lambda: function(*mine, **kwargs)))
-            reason = differ(got, wanted, exact=is_exact(row))
+            reason = differ(got, wanted, close=promised(row))
             if reason:
                 wrong.append(f"{backend}, {way}, {kwargs}: {reason}")
     report(wrong)
@@ -156,7 +156,7 @@ def test_where_keyword(row: Elementwise) -> None:
                 mine = tuple(ours(operand) for operand in operands)
                 with mode(backend, way):
                     got = ask(call, np, function, mine, ours(mask))
-                reason = differ(got, wanted, exact=is_exact(row))
+                reason = differ(got, wanted, close=promised(row))
                 if reason:
                     wrong.append(f"{backend}, {way}, {chars}: {reason}")
     report(wrong)
@@ -185,7 +185,7 @@ def test_several_outs(name: str) -> None:
             for backend, way in FEWER:
                 with mode(backend, way):
                     got = ask(call, np, function, tuple(ours(o) for o in operands))
-                reason = differ(got, wanted, exact=is_exact(row))
+                reason = differ(got, wanted, close=promised(row))
                 if reason:
                     wrong.append(f"{backend}, {way}, {chars}, {given}: {reason}")
     report(wrong)
@@ -225,7 +225,7 @@ def test_ufunc_methods(row: Elementwise) -> None:
                         if pending:
                             mine = np.where(True, mine, mine)
                         got = ask(genuine(method), function, mine, other)
-                    reason = differ(got, wanted, exact=is_exact(row))
+                    reason = differ(got, wanted, close=promised(row))
                     if reason:
                         wrong.append(f"{backend}, {way}, {chars}, {name}: {reason}")
     report(wrong)
@@ -241,7 +241,7 @@ def test_numpys_own_function_on_our_arrays(row: Elementwise) -> None:
         for backend, way in MODES:
             with mode(backend, way):
                 got = ask(genuine(row.ufunc), *map(ours, operands))  # type: ignore[arg-type]
-            reason = differ(got, wanted, exact=is_exact(row))
+            reason = differ(got, wanted, close=promised(row))
             if reason:
                 wrong.append(f"{backend}, {way}, {chars}: {reason}")
     report(wrong)

@@ -13,7 +13,7 @@ from answers import ask, differ, mode, ours, report
 from dispatcharr import _events
 from dispatcharr.ops.reductions import REDUCTIONS
 from dispatcharr.ops.row import Elementwise, Reduction
-from rows import SINGLE, both, few_dtypes, is_exact, same_dtypes
+from rows import SINGLE, both, few_dtypes, promised, same_dtypes
 from samples import LAYOUTS, filled, pairs, specials, tame
 
 
@@ -41,12 +41,12 @@ def test_elementwise(row: Elementwise) -> None:
         fused = ask(lambda: numpy.where(True, wanted.value, 0)) if wanted.error is None else wanted
         got = verified(lambda: function(*mine))
         more = verified(lambda: np.where(True, function(*mine), 0))
-        exact = is_exact(row)
-        reason = differ(got, wanted, exact=exact)
+        close = promised(row)
+        reason = differ(got, wanted, close=close)
         if reason is None and wanted.error is None:
             # What the row warned of, the program warns of as well.
             both_warn = type(fused)(fused.value, fused.error, wanted.warned, fused.owns)
-            reason = differ(more, both_warn, exact=exact)
+            reason = differ(more, both_warn, close=close)
         if reason:
             wrong.append(f"{name}: {reason}")
     report(wrong)

@@ -24,7 +24,7 @@ import dispatcharr as np
 from dispatcharr.face import _fastpath
 
 lines = []
-def note(name, call):
+def note(name, call, counted=True):
     before = _fastpath.served()
     try:
         result = call()
@@ -32,7 +32,8 @@ def note(name, call):
         text += f" {numpy.asarray(result).dtype}"
     except Exception as error:
         text = f"{type(error).__name__}: {error}"
-    lines.append(f"{name}: {text} [{_fastpath.served() - before}]")
+    served = _fastpath.served() - before if counted else "by NumPy's protocol"
+    lines.append(f"{name}: {text} [{served}]")
 
 values = [np.array([[1.5, 2.0], [3.0, 4.0]]), np.array([1, 2]), np.array([True, False]),
           np.array(3),
@@ -50,7 +51,9 @@ with numpy.errstate(all="ignore"):
                 continue
             for operate in binary:
                 mine = left.copy() if type(left) is np.ndarray else left
-                note(f"{operate.__name__} {i} {j}", lambda: operate(mine, right))
+                # Through __array_ufunc__, which the compiled class answers itself.
+                theirs = type(left) in (numpy.ndarray, numpy.float32)
+                note(f"{operate.__name__} {i} {j}", lambda: operate(mine, right), not theirs)
     for i, value in enumerate(values[:4]):
         for operate in (operator.neg, operator.pos, abs, operator.invert, np.sqrt, np.isnan, len,
                         np.negative):
@@ -323,3 +326,24 @@ def test_garbage_is_collected() -> None:
         return weakref.ref(array)
 
     assert made()() is None
+
+
+@compiled
+def test_numpy_scalars_on_the_left_are_answered_in_c():
+    x = np.array(numpy.arange(50.0))
+    for scalar in (numpy.float64(0.5), numpy.int64(3), numpy.float32(2)):
+        before = _fastpath.served()
+        got = [scalar * x, scalar + x, scalar < x, numpy.add(scalar, x), numpy.sqrt(x)]
+        assert _fastpath.served() == before + len(got)
+        host = x.to_numpy()
+        wanted = [scalar * host, scalar + host, scalar < host, scalar + host, numpy.sqrt(host)]
+        for ours, theirs in zip(got, wanted, strict=True):
+            assert type(ours) is np.ndarray
+            assert ours.dtype == theirs.dtype
+            assert numpy.array_equal(ours.to_numpy(), theirs)
+
+
+@compiled
+def test_the_table_of_ufuncs_is_checked():
+    with pytest.raises(TypeError, match="wanted a Function"):
+        _fastpath.set_ufuncs({numpy.add: len}, len)

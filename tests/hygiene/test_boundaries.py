@@ -17,6 +17,7 @@ PACKAGE = ROOT / "dispatcharr"
 
 #: Names of operations or backends that a file may spell, and why. ``*`` stands for all of them.
 SPELLED: dict[str, dict[str, str]] = {
+    "bench/": {"threads": "how many there are, and Dask's name of a scheduler"},
     "_config.py": {
         "log": "a level of on_fallback",
         "threads": "the option of that name",
@@ -58,6 +59,9 @@ SPELLED: dict[str, dict[str, str]] = {
     "kernels/blocks.py": {
         "divide": "a kind of floating-point error",
         "log": "NumPy's mode for floating-point errors that are to be heard",
+    },
+    "kernels/custom/text.py": {
+        "ceil copysign fabs floor rint sqrt trunc": "functions of C that are instructions of LLVM",
     },
     "kernels/compiled_reduce.py": {"log": "NumPy's mode for errors that are to be heard"},
     "kernels/llvm_fold.py": {"*": "the table of the instructions that fold each reduction"},

@@ -169,6 +169,8 @@ _METADATA = (
     "declare void @llvm.x86.sse.ldmxcsr(ptr)\ndeclare void @llvm.x86.sse.stmxcsr(ptr)"
 )
 
+_HINTS = '!{{!"llvm.loop.vectorize.width", i32 {}}}, !{{!"llvm.loop.vectorize.enable", i1 true}}, '
+
 
 def _machine() -> Any:
     return llvm.Target.from_default_triple().create_target_machine(
@@ -176,16 +178,23 @@ def _machine() -> Any:
     )
 
 
-def optimised(found: Sequence[tuple[Case, Body]], watched: bool = False) -> Any:
-    """The module of the loops around some bodies, vectorised."""
+def module_text(found: Sequence[tuple[Case, Body]], watched: bool = False, lanes: int = 0) -> str:
+    """The module of the loops around some bodies, which have hints where ``lanes`` are given."""
     unique = {body.symbol: (case, body) for case, body in found}.values()
-    text = [prelude(need for _, body in unique for need in body.needs),
-             native.simd_attributes(sorted({c for _, body in unique for c in body.calls})),
-             _METADATA]  # fmt: skip
+    text = [
+        prelude(need for _, body in unique for need in body.needs),
+        native.simd_attributes(sorted({c for _, body in unique for c in body.calls})),
+        _METADATA.replace("!{!0, ", "!{!0, " + _HINTS.format(lanes) * bool(lanes)),
+    ]
     for (_, operands, result), body in unique:
         text += [body.text, _loop(body, operands, result)]
         text += [_watched(body, len(operands))] * watched
-    module = llvm.parse_assembly("\n".join(text))
+    return "\n".join(text)
+
+
+def optimised(found: Sequence[tuple[Case, Body]], watched: bool = False, lanes: int = 0) -> Any:
+    """The module of the loops around some bodies, vectorised."""
+    module = llvm.parse_assembly(module_text(found, watched, lanes))
     module.verify()
     machine = _machine()
     tuning = llvm.create_pipeline_tuning_options(speed_level=3)

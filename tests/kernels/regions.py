@@ -14,8 +14,9 @@ from dispatcharr.kernels.build import Builder
 from dispatcharr.ops.reductions import REDUCTION_BY_NAME
 from dispatcharr.ops.row import Generator
 from dispatcharr.ops.table import BY_NAME, GENERATORS
-from dispatcharr.plan.region import Instruction, Layout, Reducing, Region
+from dispatcharr.plan.region import ERROR_KINDS, Instruction, Layout, Reducing, Region
 
+WATCHED = frozenset(ERROR_KINDS) - {"underflow"}
 #: One for all tests: what one has built serves the others.
 BUILDER = Builder(None)
 ROWS = {**BY_NAME, **{row.name: row for row in GENERATORS}}
@@ -81,6 +82,7 @@ def region(
         tuple(Layout(dtypes[i], None, shape, True) for i in stored),
         None,
         "asked",
+        WATCHED,
     )
 
 
@@ -118,7 +120,8 @@ def reducing(
 def job_of(
     source: Region, inputs: Sequence[Any], outputs: Sequence[Any], **options: Any
 ) -> compiled.Job | str:
-    """Return the compiled job, waiting for its kernel."""
+    """Return the compiled job, waiting for its kernel. Underflow is not watched, as usual."""
+    options.setdefault("watch", WATCHED)
     found = compiled.prepare(source, inputs, outputs, builder=BUILDER, **options)
     if found is None:
         assert BUILDER.wait(60)

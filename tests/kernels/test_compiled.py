@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy
@@ -315,3 +316,11 @@ def test_simd_functions_over_their_operand_are_left_to_blocks_while_errors_are_w
     x = buffer((50,), "f8", "plain")
     source = region((50,), [x], [("sin", (0,))])
     assert "overwrites" in refused(source, [x], [x])
+
+
+def test_underflow_of_simd_functions_is_told_by_blocks() -> None:
+    x = buffer((50,), "f8", "plain")
+    source = region((50,), [x], [("exp", (0,))])
+    assert "underflow" in refused(source, [x], results(source), watch={"underflow"})
+    assert "underflow" in str(compiled.refusal(replace(source, watch=frozenset({"underflow"}))))
+    assert compiled.refusal(source) is None

@@ -183,6 +183,18 @@ def test_an_overflow_is_named_as_numpy_names_it() -> None:
         assert run(source, [values], results(source)) == wanted
 
 
+def test_a_product_that_overflows_is_that_of_blocks() -> None:
+    values = numpy.full(3000, 10.0)
+    values[1500:] = 0.1  # halves by themselves are infinite and zero, and their product is not
+    values[::7] *= -1
+    source = reducing(region(values.shape, [values], []), "prod", (0,))
+    found, wanted = results(source), results(source)
+    run(source, [values], found)
+    run_blocks(source, [values], wanted)
+    assert found[0] == wanted[0]
+    assert numpy.isinf(found[0])
+
+
 def test_a_slice_without_numbers_is_remarked_once() -> None:
     values = numpy.full(50, numpy.nan)
     source = reducing(region(values.shape, [values], []), "nanmax", (0,))

@@ -140,6 +140,7 @@ def test_with_a_limit_of_zero_there_is_no_pool(kept):
 @compiled
 def test_kept_memory_goes_before_the_program_needs_more_than_it_ever_did(kept):
     script = """
+import os
 import numpy
 from dispatcharr.storage import pool
 kept = pool.get_default_memory_pool()
@@ -149,16 +150,17 @@ for size in (300 << 20, 200 << 20, 400 << 20, 150 << 20):
     array = pool.empty((size,), byte)
     array[::4096] = 1
     del array
-import resource
-print(kept.total_bytes() >> 20, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+# Not getrusage, which begins with what the parent process had.
+lines = open("/proc/self/status").read().split("\\n") if os.path.exists("/proc/self/status") else []
+peak = [int(line.split()[1]) >> 10 for line in lines if line.startswith("VmHWM")]
+print(kept.total_bytes() >> 20, *peak)
 """
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
     )
-    total, peak = map(int, done.stdout.split())
+    total, *peak = map(int, done.stdout.split())
     assert total <= 400 + 32
-    if sys.platform == "linux":
-        assert peak < 400 + 32 + 150
+    assert all(size < 400 + 32 + 150 for size in peak)
 
 
 @compiled
@@ -270,3 +272,19 @@ memory.set_limit(5)
 """
     environment = {**os.environ, "DISPATCHARR_PURE_PYTHON": "1"}
     subprocess.run([sys.executable, "-c", script], check=True, env=environment, timeout=120)
+
+
+@compiled
+def test_a_handler_of_the_programs_own_stays_in_force():
+    from dispatcharr.storage import _pool_c
+
+    name = numpy._core.multiarray.get_handler_name
+    usual = name()
+    outer = pool.enter()
+    try:
+        # Not the default any more: whoever set it is asked for memory, not the pool again.
+        assert _pool_c.enter() is None
+        assert name() == "dispatcharr"
+    finally:
+        pool.leave(outer)
+    assert name() == usual

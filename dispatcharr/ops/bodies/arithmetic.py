@@ -128,6 +128,21 @@ def clip_below(x: Any, high: Any) -> Any:
     return numpy.clip(x, numpy.full_like(x, -math.inf), high)
 
 
+def clip_above_scalar(x: Any, low: Any) -> Any:
+    """Return NumPy's maximum within clip, of an array and either zero as scalars."""
+    return _by_zero(low, lambda zero: numpy.clip(x, zero, zero.dtype.type(math.inf)))
+
+
+def clip_below_scalar(x: Any, high: Any) -> Any:
+    """Return NumPy's minimum within clip, of an array and either zero as scalars."""
+    return _by_zero(high, lambda zero: numpy.clip(x, zero.dtype.type(-math.inf), zero))
+
+
+def _by_zero(zeros: Any, clipped: Callable[[Any], Any]) -> Any:
+    zero = zeros.dtype.type(0.0)
+    return numpy.where(numpy.signbit(zeros), clipped(-zero), clipped(zero))
+
+
 def clip(above: Callable[[Any, Any], Any], below: Callable[[Any, Any], Any]) -> Callable[..., Any]:
     """Return the rule of clip, made of a maximum and a minimum."""
     return lambda x, low, high: below(above(x, low), high)
@@ -210,7 +225,15 @@ def times(above: float, below: float) -> One:
 
 def reciprocal_integer(x: Value) -> Value:
     """Return 1 // x as NumPy has it: in float64, cut to the integer."""
-    return float_to_integer(x.like(1).to(DOUBLE) / x.to(DOUBLE), x.kind)
+    return float_to_integer(x.like(1).to(DOUBLE) / x.apart().to(DOUBLE), x.kind)
+
+
+def reciprocal(x: Value) -> Value:
+    """Return one over a float.
+
+    LLVM would divide beforehand where it knows all numbers there can be: it is not told of the one.
+    """
+    return x.like(1.0).apart() / x
 
 
 def divide_integers(a: Value, b: Value) -> Value:

@@ -37,7 +37,7 @@ class Body:
     Attributes
     ----------
     symbol : str
-        Name of the function, one for each row and dtypes.
+        Name of the function, one for each row, dtypes, and operands that have to be scalars.
     text : str
         Its definition. Operands and result have the types of :func:`memory_type`.
     needs : tuple of str
@@ -78,16 +78,23 @@ def _loop(row: Elementwise, operands: tuple[Dtype, ...], result: Dtype) -> tuple
     return (*operands, result)
 
 
-def _rule(row: Elementwise, first: Dtype) -> Rule | str:
+def _rule(row: Elementwise, first: Dtype, scalars: frozenset[int]) -> Rule | str:
     """Return the rule for operands like the deciding one."""
     for rule in RULES.get(row.name, ()):
+        if not rule.scalars <= scalars:
+            continue
         if first.kind in rule.kinds or (first.char == "e" and "e" in rule.kinds):
             return f"{row.name} of {first} is not compiled: {rule.reason}" if rule.reason else rule
     return f"{row.name} of {first} is not compiled: no kernel has been written for it"
 
 
 @cache
-def body_of(row: Elementwise, operands: tuple[Dtype, ...], result: Dtype) -> Body | str:
+def body_of(
+    row: Elementwise,
+    operands: tuple[Dtype, ...],
+    result: Dtype,
+    scalars: frozenset[int] = frozenset(),
+) -> Body | str:
     """Return the body of ``row`` for an instruction's dtypes, or why there is none.
 
     Parameters
@@ -96,6 +103,9 @@ def body_of(row: Elementwise, operands: tuple[Dtype, ...], result: Dtype) -> Bod
         The operation.
     operands, result : numpy.dtype
         As the instruction has them; casts to the dtypes in which NumPy computes are included.
+    scalars : frozenset of int
+        Positions of the operands that are the same number for all elements. NumPy has loops of
+        their own for some, which differ in the special values.
 
     Returns
     -------
@@ -115,10 +125,13 @@ def body_of(row: Elementwise, operands: tuple[Dtype, ...], result: Dtype) -> Bod
     for dtype in (*operands, result):
         if not is_planned(dtype):
             return f"{row.name} of {dtype} is not compiled: kernels know no such dtype"
+    if row.body is not None:
+        made: Body | str = row.body(operands, result)
+        return made
     loop = _loop(row, operands, result)
     if isinstance(loop, str):
         return loop
-    rule = _rule(row, loop[1] if row.name == "where" else loop[0])
+    rule = _rule(row, loop[1] if row.name == "where" else loop[0], scalars)
     if isinstance(rule, str):
         return rule
     return _write(row, rule, (operands, loop, result))
@@ -135,7 +148,7 @@ def _write(
     ]
     if rule.write is None:
         raise TypeError(f"the rule of {row.name} for {rule.kinds} writes nothing")
-    flags = rule.errors
+    flags, spurious = rule.errors, rule.spurious
     value: Operand = rule.write(*values)
     casts = [*zip(operands, loop[:-1], strict=True), (loop[-1], result)]
     if row.name == "astype":
@@ -144,9 +157,12 @@ def _write(
         flags += cast_flags(source, target)
     if loop[-1].char == "e" and rule.errors:
         flags += "ou"
+    if any(_widens(*pair, rule.raw) for pair in zip(operands, loop, strict=False)):
+        spurious += "i"
     value = cast(cast(value, kind_of(loop[-1]), loop[-1].kind == "c"), kind_of(result),
                  result.kind == "c")  # fmt: skip
     symbol = f"{row.name}_{''.join(map(_short, operands))}_{_short(result)}"
+    symbol += "".join(f"_s{position}" for position in sorted(rule.scalars))
     arguments = ", ".join(f"{memory_type(d)} %x{i}" for i, d in enumerate(operands))
     returned = _return(text, value, memory_type(result))
     head = f"define internal {memory_type(result)} @{symbol}({arguments}) alwaysinline nounwind {{"
@@ -155,9 +171,18 @@ def _write(
         "\n".join([head, *text.lines, returned, "}\n"]),
         tuple(text.needs),
         tuple(text.calls),
-        frozenset(_ERRORS[f] for f in flags),
-        frozenset(_ERRORS[f] for f in rule.spurious),
+        frozenset(_ERRORS[f] for f in flags + spurious),
+        frozenset(_ERRORS[f] for f in spurious),
     )
+
+
+def _widens(dtype: Dtype, wanted: Dtype, raw: bool) -> bool:
+    """Return whether a float16 is made a wider float.
+
+    Machine code that does so for one number does it for the vector that it lies in too, and what is
+    left there from before may be reported as invalid.
+    """
+    return dtype.char == "e" and not (raw and dtype == wanted) and wanted.kind != "b"
 
 
 def _argument(text: Text, position: int, dtype: Dtype) -> Operand:
@@ -174,6 +199,8 @@ def _argument(text: Text, position: int, dtype: Dtype) -> Operand:
 
 
 def _prepare(value: Operand, dtype: Dtype, wanted: Dtype, raw: bool) -> Operand:
+    if isinstance(value, Value) and _widens(dtype, wanted, raw):
+        value = value.apart()  # so that it comes through a register that holds nothing else
     if dtype != wanted:
         value = cast(value, kind_of(wanted), wanted.kind == "c")
     return value if raw else working(value)

@@ -83,6 +83,11 @@ def _real(value: Value, kind: Kind) -> Value:
         return value
     if kind == BIT:
         return value.ne(0)
+    if source == BIT:
+        # LLVM computes with both of its numbers beforehand if it knows that there are but two, and
+        # what they would report, such as a division by zero, is lost.
+        value = value.to(BYTE).apart()
+        return _real(value, kind)
     if source.char == "f" and kind.char in "iu":
         return float_to_integer(value, kind)
     if kind == HALF:

@@ -15,7 +15,7 @@ import numpy
 from dispatcharr.ops.bodies.arithmetic import One, Two, isinf, quiet, report_nan
 from dispatcharr.ops.bodies.arithmetic import isfinite as real_isfinite
 from dispatcharr.ops.bodies.functions import called
-from dispatcharr.ops.bodies.writing import Complex, Value
+from dispatcharr.ops.bodies.writing import BIT, Complex, Value
 
 Pair = Callable[[Complex, Complex], Complex]
 
@@ -78,7 +78,10 @@ def compare(order: Two, strict: Two) -> Callable[[Complex, Complex], Value]:
 
     def rule(a: Complex, b: Complex) -> Value:
         numbers = report_nan(a.real) & report_nan(a.imag) & report_nan(b.real) & report_nan(b.imag)
-        return numbers & _ordered(order, strict, a, b)
+        # Whatever LLVM knows of the order, as that nothing is less than itself, it has to find out
+        # where NaN is: what comes of that is hidden from it.
+        no = Value(a.real.text, BIT, BIT.literal(0)).apart()
+        return numbers.choose(_ordered(order, strict, a, b), no)
 
     return rule
 

@@ -43,6 +43,7 @@ def _divided(a: Value, b: Value, floor: bool, loud: bool) -> _Division:
 
     Division by zero is reported, with ``loud`` a quotient that is too large also.
     """
+    b = b.apart()  # LLVM divides beforehand by divisors that can be but zero and one
     if a.kind.bits == 64:
         return _divided_long(a, b, floor, loud)
     kind, last = FLOAT if a.kind.bits <= 16 else DOUBLE, a.kind.bits - 1

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
+import numpy
+
+from dispatcharr.ops.bodies.arithmetic import rounding
 from dispatcharr.ops.bodies.writing import Value
 
-__all__ = ["called", "library"]
+__all__ = ["ROWS", "called", "library", "power_by_scalar"]
 
 #: Row's name, C's name, errors that NumPy may report.
 _UNARY = {
@@ -24,6 +28,8 @@ _UNARY = {
     "arcsinh": ("asinh", ""), "arccosh": ("acosh", "i"), "arctanh": ("atanh", "di"),
 }  # fmt: skip
 _BINARY = {"power": ("pow", "doui"), "arctan2": ("atan2", "u"), "hypot": ("hypot", "ou")}
+#: Names of rows, by C's name of what they call.
+ROWS = {symbol: name for table in (_UNARY, _BINARY) for name, (symbol, _) in table.items()}
 
 
 def called(symbol: str) -> Callable[..., Value]:
@@ -44,8 +50,34 @@ def _exp(x: Value) -> Value:
 
 
 def _power(base: Value, exponent: Value) -> Value:
+    # NumPy reports some powers of infinite exponents, on some machines: a flag has it looked up.
+    infinite = exponent.fabs().eq(math.inf)
+    largest = float(numpy.finfo(f"f{exponent.kind.bits // 8}").max)
+    above = infinite.choose(exponent.like(largest), 1.0).apart() * 2.0
+    exponent = infinite.choose(above.copysign(exponent), exponent)
     # One to the power of NaN is one.
     return base.eq(1.0).choose(base, called("pow")(base, exponent))
+
+
+@cache
+def _takes_root(char: str) -> bool:
+    base = numpy.full(64, -math.inf, char)
+    with numpy.errstate(all="ignore"):
+        return bool(numpy.isnan(numpy.power(base, base.dtype.type(0.5))[0]))
+
+
+def power_by_scalar(base: Value, exponent: Value) -> Value:
+    """Return the power for an exponent that all elements share: 0.5 is a root for NumPy then.
+
+    That differs in special values; as a square does not, it is made for its speed. LLVM takes the
+    choice out of the loop.
+    """
+    if not _takes_root("f" if base.kind.bits == 32 else "d"):
+        return _power(base, exponent)
+    root, square = exponent.eq(0.5), exponent.eq(2.0)
+    power = _power((root | square).choose(base.like(1.0), base), exponent)
+    others = square.choose(square.choose(base, 0.0) * base, power)
+    return root.choose(rounding("sqrt")(root.choose(base, 1.0)), others)
 
 
 #: Rules that are more than a call.

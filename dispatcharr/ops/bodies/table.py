@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy
 
 from dispatcharr.ops.bodies import arithmetic as real
 from dispatcharr.ops.bodies import complexes, division, neighbours
-from dispatcharr.ops.bodies.functions import library
+from dispatcharr.ops.bodies.functions import library, power_by_scalar
 
 __all__ = ["RULES", "Rule"]
 
@@ -39,6 +39,8 @@ class Rule:
         Whether it takes float16 as it is; others get a float32.
     reason : str
         Why there is no rule.
+    scalars : frozenset of int
+        Positions of the operands that have to be the same number for all elements.
     """
 
     kinds: str
@@ -47,6 +49,7 @@ class Rule:
     spurious: str = ""
     raw: bool = False
     reason: str = ""
+    scalars: frozenset[int] = frozenset()
 
 
 def _no(kinds: str, reason: str) -> Rule:
@@ -94,9 +97,8 @@ def _extremes(ask: Callable[..., Any], larger: bool, nan_wins: bool) -> tuple[Ru
     )
 
 
-def _clip(char: str) -> Callable[..., Any]:
-    above = real.extreme(real.clip_above, True, True, char)
-    return real.clip(above, real.extreme(real.clip_below, False, True, char))
+def _clip(above: real.Asked, below: real.Asked, char: str = "") -> Callable[..., Any]:
+    return real.clip(real.extreme(above, True, True, char), real.extreme(below, False, True, char))
 
 
 _EACH = "the steps depend on the numbers of each element, so that SIMD does not serve it"
@@ -109,6 +111,7 @@ _HALF = (
 _C_COMPLEX = "it is the C library's complex function, which has no SIMD variant"
 
 _LIBRARY = library(Rule, _C_COMPLEX)
+_POWER = _LIBRARY["power"][0]
 
 #: By the name of the row. The first rule for the kind of the first operand is taken.
 RULES: dict[str, tuple[Rule, ...]] = {
@@ -167,7 +170,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "square": (Rule("iu", lambda x: x * x), Rule("f", lambda x: x * x, "oui"),
                Rule("c", complexes.square, "oui")),
     "reciprocal": (Rule("iu", real.reciprocal_integer, "di"),
-                   Rule("f", lambda x: x.like(1.0) / x, "doui"),
+                   Rule("f", real.reciprocal, "doui"),
                    Rule("c", complexes.reciprocal, "doui", "doui")),
     "sqrt": (Rule("f", real.rounding("sqrt"), "i"), _no("c", _C_COMPLEX)),
     "rint": (Rule("f", real.rounding("rint")),
@@ -188,11 +191,15 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "where": (Rule("biuf", real.choose, raw=True), Rule("c", complexes.where)),
     "clip": (Rule("b", real.clip(_or, _and)),
              Rule("iu", real.clip(real.larger, real.smaller)),
-             Rule("e", _clip("e")),
-             Rule("f", _clip("")),
+             Rule("e", _clip(real.clip_above, real.clip_below, "e")),
+             Rule("f", _clip(real.clip_above_scalar, real.clip_below_scalar),
+                  scalars=frozenset({1, 2})),
+             Rule("f", _clip(real.clip_above, real.clip_below)),
              Rule("c", real.clip(complexes.bound(_gt), complexes.bound(_lt)))),
     "astype": (Rule("biufc", _first, raw=True),),
     **_LIBRARY,
-    "power": (Rule("iu", division.power_integers), *_LIBRARY["power"]),
+    "power": (Rule("iu", division.power_integers), replace(_POWER, kinds="e"),
+              replace(_POWER, write=power_by_scalar, scalars=frozenset({1})),
+              *_LIBRARY["power"]),
     "float_power": _LIBRARY["power"],
 }  # fmt: skip

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import final
 
 __all__ = ["BIT", "BYTE", "DOUBLE", "FLOAT", "HALF", "Complex", "Kind", "Number", "Text", "Value",
-           "integer"]  # fmt: skip
+           "integer", "library_name"]  # fmt: skip
 
 _FLOATS = {16: "half", 32: "float", 64: "double"}
 #: Widths of the fraction fields of the floating-point formats, by their size in bits.
@@ -66,6 +66,15 @@ def integer(bits: int, signed: bool = True) -> Kind:
     return Kind("i" if signed else "u", bits)
 
 
+def library_name(symbol: str) -> str:
+    """Return what bodies call a function of the C library by.
+
+    Not its own name, by which LLVM knows it and would make others of it that have no SIMD variants:
+    a power of two that is an integer becomes ``ldexp``.
+    """
+    return f"dispatcharr_{symbol}"
+
+
 @final
 class Text:
     """The lines of one function, what they call, and the shared helpers they need."""
@@ -110,7 +119,7 @@ class Text:
         """Write a call of a function of the C library, all of one kind."""
         if symbol not in self.calls:
             self.calls.append(symbol)
-        return self.call(symbol, operands[0].kind, operands)
+        return self.call(library_name(symbol), operands[0].kind, operands)
 
 
 Number = float | int
@@ -259,14 +268,15 @@ class Value:
 
         An operation whose result is chosen for some elements only may be done for those alone.
         NumPy does it for all, and reports the errors that it meets. So nothing is added to the
-        bits, which only the linker could know to be nothing.
+        bits, which only the linker could know to be nothing. Added, since to differ from the same
+        thing twice would be no difference.
         """
         self.text.need(_NOTHING)
         nothing = self.text.add(
             integer(64), "load i64, ptr @dispatcharr_nothing, align 8, !invariant.load !{}"
         )
         bits = self.bits() if self.kind.char == "f" else self
-        hidden = bits ^ nothing.to(bits.kind)
+        hidden = bits + nothing.to(bits.kind)
         return hidden.as_float(self.kind) if self.kind.char == "f" else hidden
 
     def fabs(self) -> Value:
