@@ -12,7 +12,8 @@ import pytest
 import dispatcharr as np
 from dispatcharr.kernels import blocks, bound, native
 from dispatcharr.plan import fuse
-from dispatcharr.route import standing
+from dispatcharr.route import router, standing
+from dispatcharr.route.correct import Corrections
 
 compiles = pytest.mark.skipif(native.missing() is not None, reason=str(native.missing()))
 N = 60_000
@@ -21,6 +22,14 @@ N = 60_000
 def data():
     rng = numpy.random.default_rng(3)
     return rng.normal(size=N), rng.normal(size=N)
+
+
+@pytest.fixture
+def unlearned(monkeypatch):
+    """Have kernels priced by the profile alone, not by what a busy machine took for them."""
+    monkeypatch.setattr(router, "_desks", [])
+    monkeypatch.setattr(router, "keep_at_exit", lambda *_: None)
+    monkeypatch.setattr(Corrections, "ratio", lambda *_: 1.0)
 
 
 def ran(call):
@@ -161,7 +170,7 @@ def test_a_settled_answer_does_not_end_what_is_stored(reduce, fill):
 
 
 @compiles
-def test_a_program_whose_lengths_never_repeat_comes_to_its_kernel():
+def test_a_program_whose_lengths_never_repeat_comes_to_its_kernel(unlearned):
     rng = numpy.random.default_rng(5)
     data = rng.normal(size=10 * N)
     x = np.array(data)
@@ -195,7 +204,7 @@ SHARED = {
 
 @compiles
 @pytest.mark.parametrize("case", SHARED)
-def test_forty_lengths_run_on_one_kernel_from_their_first_run_on(case):
+def test_forty_lengths_run_on_one_kernel_from_their_first_run_on(unlearned, case):
     data = numpy.random.default_rng(6).normal(size=(2000, 130))
     x, call = np.array(data), SHARED[case]
     with np.dispatch_options(defer="always", engine="compiled"):
@@ -208,7 +217,7 @@ def test_forty_lengths_run_on_one_kernel_from_their_first_run_on(case):
 
 
 @compiles
-def test_explain_knows_the_kernel_of_another_length():
+def test_explain_knows_the_kernel_of_another_length(unlearned):
     x = np.array(data()[0])
     with np.dispatch_options(defer="always"):
         with np.dispatch_options(engine="compiled"):
