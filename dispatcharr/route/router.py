@@ -7,6 +7,7 @@ reason says so. Equal prices go to the candidate named first.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,7 @@ import numpy
 
 from dispatcharr._errors import BackendUnavailableError
 from dispatcharr.backends.base import Backend, Profile, Rates, host_rates, label
+from dispatcharr.kernels import native
 from dispatcharr.plan.work import Work
 from dispatcharr.route.correct import Corrections, keep_at_exit
 from dispatcharr.route.price import Estimate, price
@@ -296,8 +298,11 @@ def chain_floor(cost_class: str, dtype: numpy.dtype, profile: Profile) -> int:
     """Return from how many bytes of an operand on an operation and a sum of its result pay.
 
     That is where recording both, planning them and one compiled loop are predicted to take a tenth
-    less than plain NumPy; a quarter where the prices are shipped ones.
+    less than plain NumPy; a quarter where the prices are shipped ones. Where nothing is compiled,
+    nowhere.
     """
+    if native.missing() is not None:
+        return sys.maxsize
     floors = _desk(profile).chains
     found = floors.get((cost_class, dtype.char))
     if found is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import FrozenInstanceError, replace
 
@@ -10,9 +11,10 @@ import pytest
 
 from dispatcharr._errors import BackendUnavailableError
 from dispatcharr.backends.base import host_rates
+from dispatcharr.kernels import native
 from dispatcharr.route.price import price
 from dispatcharr.route.profile import with_threads
-from dispatcharr.route.router import choose, defer_floor, learn
+from dispatcharr.route.router import chain_floor, choose, defer_floor, learn
 from dispatcharr.storage.pool import SYSTEM_RECYCLES, recycled
 
 SMALL, LARGE = 1_000, 10_000_000
@@ -212,3 +214,10 @@ def test_one_thread_defers_only_where_planning_is_lost_in_the_work(stage):
     floor = defer_floor("arith", FLOAT, alone)
     assert floor > defer_floor("arith", FLOAT, stage.laptop)
     assert loss(stage, "arith", alone, floor) == pytest.approx(0.04, rel=0.05)
+
+
+def test_no_chain_pays_where_nothing_is_compiled(stage, monkeypatch):
+    if native.missing() is None:
+        assert chain_floor("arith", FLOAT, stage.laptop) < defer_floor("arith", FLOAT, stage.laptop)
+    monkeypatch.setattr(native, "missing", lambda: "there is no compiler")
+    assert chain_floor("arith", FLOAT, stage.laptop) == sys.maxsize
