@@ -30,8 +30,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from load import Load, is_disturbed
-
 if TYPE_CHECKING:
     from reading import Reading
 
@@ -125,6 +123,9 @@ class Taker:
         """Return the readings of the quietest attempt."""
         if row.seconds is not None:
             return _listed(row.measure(self.quick, time.perf_counter() + row.seconds[self.quick]))
+        # Not at the top: it loads NumPy, whose surroundings are to be cleaned before.
+        from dispatcharr.bench.load import Load, is_disturbed
+
         best: list[Reading] = []
         for attempt in range(1, 2 + RETRIES):
             with Load() as load:

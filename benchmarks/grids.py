@@ -30,8 +30,9 @@ from benchmarks.regret import (
     scopes,
     standard_names,
 )
-from load import Load, is_disturbed
 from reading import Reading, pretty
+
+from dispatcharr.bench.load import Load, is_disturbed
 
 __all__ = ["regret", "slow_down"]
 

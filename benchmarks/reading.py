@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from load import is_disturbed
+from dispatcharr.bench.load import is_disturbed
 
 __all__ = ["HEADER", "Reading", "legend", "pretty", "without_others"]
 

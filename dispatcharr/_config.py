@@ -103,6 +103,11 @@ ENVIRONMENT: Mapping[str, str] = {
     "DISPATCHARR_DEFER": "auto, always or never",
     "DISPATCHARR_ENGINE": "auto, blocks or compiled",
     "DISPATCHARR_VERIFY": "share of kernels checked against NumPy",
+    "DISPATCHARR_CUDA": "0: use no GPU",
+    "DISPATCHARR_CUDA_DEVICE": "number of the GPU that is used",
+    "DISPATCHARR_SIM_GPU": "1: a virtual GPU in the place of a real one, for tests",
+    "DISPATCHARR_SIM_SEED": "number that the virtual GPU's schedules follow from",
+    "DISPATCHARR_SIM_SANITIZE": "1: the virtual GPU's kernels watch their memory accesses",
     "DISPATCHARR_POOL_LIMIT": "most bytes of memory kept for the results to come",
     "DISPATCHARR_PURE_PYTHON": "1: do not load the compiled modules",
 }

@@ -9,6 +9,7 @@ import sys
 
 __all__ = [
     "BackendUnavailableError",
+    "DeviceLostError",
     "DispatcharrError",
     "FallbackError",
     "FallbackWarning",
@@ -41,6 +42,10 @@ class OptionError(DispatcharrError, ValueError):
 
 class BackendUnavailableError(DispatcharrError, ValueError):
     """A backend was asked for that is unknown, or that cannot run here."""
+
+
+class DeviceLostError(DispatcharrError, RuntimeError):
+    """The values of an array were on a device that failed, and nowhere else."""
 
 
 class FallbackError(DispatcharrError, RuntimeError):

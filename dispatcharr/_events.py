@@ -66,7 +66,7 @@ def remove_process_listener(listener: Listener) -> None:
 
 @dataclass(frozen=True, slots=True)
 class KernelRecord:
-    """One kernel that ran: the region, its decision, and the seconds it took.
+    """One kernel that ran: the region, its decision, and the seconds it took, if it was timed.
 
     ``fp_errors`` are the floating-point errors it met; ``verified`` is None when it was not checked
     against NumPy.
@@ -75,7 +75,7 @@ class KernelRecord:
     region: Any
     work: Any
     decision: Any
-    seconds: float
+    seconds: float | None
     fp_errors: frozenset[tuple[str, str]] = frozenset()
     verified: bool | None = None
 

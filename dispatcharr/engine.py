@@ -21,18 +21,32 @@ import numpy
 from dispatcharr import _events
 from dispatcharr._config import Options, options
 from dispatcharr._errors import VerificationWarning, user_level
-from dispatcharr.backends.base import Backend, label
+from dispatcharr.backends.base import REMARK, Backend, Elsewhere, LateErrors, label
+from dispatcharr.backends.placed import run_placed
+from dispatcharr.expr.build import Declined, build, may_warn_later, modes_in_force
 from dispatcharr.expr.nodes import Node, computed_alone, fill, graph_lock
 from dispatcharr.expr.order import empty_in_order
+from dispatcharr.ops.table import BY_NAME
 from dispatcharr.plan.fuse import Plan, ReduceRequest, Step, plan
 from dispatcharr.plan.graph import survey
 from dispatcharr.plan.region import Region
 from dispatcharr.plan.work import Work
 from dispatcharr.route import router, standing
+from dispatcharr.storage import places
 from dispatcharr.storage.exports import root_of
 from dispatcharr.storage.readers import readers_of, reading, wait_until_unread
 
-__all__ = ["before_write", "evaluate", "plan_of", "reduce", "route", "store"]
+__all__ = [
+    "before_write",
+    "copy_into",
+    "evaluate",
+    "finish",
+    "hear",
+    "plan_of",
+    "reduce",
+    "route",
+    "store",
+]
 
 
 class _Run:
@@ -93,9 +107,26 @@ def store(node: Node, target: numpy.ndarray) -> None:
     The node itself gets no value: ``target`` stays the user's.
     """
     if node.value is not None:
-        numpy.copyto(target, node.value)
-        return
-    _perform([node], None, None, {id(node): target}, False)
+        copy_into(target, node.value)
+    else:
+        _perform([node], None, None, {id(node): target}, False)
+
+
+def copy_into(target: numpy.ndarray, value: numpy.ndarray) -> None:
+    """Assign ``value``, of the same shape, to ``target``, whose memory it does not share.
+
+    Where either is on a device, it is routed like any other kernel.
+    """
+    if places.in_use() and "device" in (places.state(value), places.state(target)):
+        try:
+            node = build(BY_NAME["astype"], (value,), target.dtype)
+        except Declined:
+            places.home(value)
+        else:
+            _perform([node], None, None, {id(node): target}, False)
+            return
+    with places.writing((target,)):
+        numpy.copyto(target, value, casting="unsafe")
 
 
 def plan_of(nodes: Sequence[Node]) -> Plan:
@@ -146,9 +177,11 @@ def _perform(
                 _run_step(step, run, targets, chosen, out)
         for node in wanted:
             if node.value is not None and id(node) in targets:
-                numpy.copyto(targets[id(node)], node.value)
+                copy_into(targets[id(node)], node.value)
     finally:
         reads.__exit__()
+    if out is not None and out.size == 1:
+        places.home(out)  # it becomes a scalar
     _publish(run, targets)
     for kinds, errors in run.errors:
         _warn(kinds, errors)
@@ -164,33 +197,75 @@ def _run_step(
 ) -> None:
     graph = run.graph
     inputs = [graph.hosts[i] if source == "leaf" else run.values[i] for source, i in step.inputs]
-    outputs = []
+    outputs, fresh = [], []
     for i in step.outputs:
         node = graph.nodes[i]
-        target = targets.get(id(node))
-        made = empty_in_order(node.shape, node.dtype, node.order) if target is None else target
+        made = targets.get(id(node))
+        if made is None:
+            made = empty_in_order(node.shape, node.dtype, node.order)
+            fresh.append(made)
         run.values[i] = made
         outputs.append(made)
     if step.region.reducing is not None and out is not None:
         outputs.append(out)
-    stood, errors, seconds = _execute(step, inputs, outputs, chosen)
-    decision = stood.decision
-    if stood.due == stood.every or _events.listened():
-        decision = router.learn(decision, step.work, stood.profile, seconds)
-    verified = None
-    if chosen.verify:
-        verified = _verify(step.region, inputs, outputs, stood.backend, chosen)
-    record = _events.KernelRecord(step.region, step.work, decision, seconds, errors, verified)
+    record = _recorded(step, inputs, outputs, chosen, fresh, run)
     alone = len(step.region.program) == 1 and step.region.reducing is None
     for i in step.outputs:
         run.origins[i] = record
         if alone:
             computed_alone(graph.nodes[i])
     run.origins[-1] = record
-    if errors:
-        run.errors.append((step.warns, frozenset(e for e in errors if step.may_tell(e[1]))))
     if _events.listened():
         _events.emit(record)
+
+
+def _recorded(
+    step: Step,
+    inputs: Sequence[numpy.ndarray],
+    outputs: Sequence[numpy.ndarray],
+    chosen: Options,
+    fresh: Sequence[numpy.ndarray],
+    run: _Run,
+) -> _events.KernelRecord:
+    """Run a kernel, learn from it and check it; return the record of it."""
+    stood, errors, seconds = _execute(step, inputs, outputs, chosen, fresh)
+    decision = stood.decision
+    if stood.due == stood.every or _events.listened():
+        decision = router.learn(decision, stood.work, stood.profile, seconds)
+    verified = None
+    if chosen.verify:
+        verified = _verify(step.region, inputs, outputs, stood.backend, chosen)
+    if not isinstance(errors, frozenset):
+        _hear_later(step, errors)
+        errors = frozenset()
+    if errors:
+        run.errors.append((step.warns, frozenset(e for e in errors if step.may_tell(e[1]))))
+    return _events.KernelRecord(step.region, stood.work, decision, seconds, errors, verified)
+
+
+#: Floating-point errors of kernels that a device may not have run yet, each with the kinds that
+#: the user is to be warned of and the step.
+_unheard: list[tuple[Step, LateErrors]] = []
+#: So many kernels may run without their errors being looked at.
+_MOST_UNHEARD = 256
+
+
+def _hear_later(step: Step, errors: LateErrors) -> None:
+    _unheard.append((step, errors))
+    if len(_unheard) >= _MOST_UNHEARD or not may_warn_later(modes_in_force()):
+        errors(True)
+        hear()
+
+
+def hear() -> None:
+    """Warn of the floating-point errors of what devices have run by now."""
+    waiting, _unheard[:] = _unheard[:], []
+    for step, late in waiting:
+        found = late(False)
+        if found is None:
+            _unheard.append((step, late))
+        elif found:
+            _warn(step.warns, frozenset([e for e in found if step.may_tell(e[1])]))
 
 
 def _execute(
@@ -198,31 +273,46 @@ def _execute(
     inputs: Sequence[numpy.ndarray],
     outputs: Sequence[numpy.ndarray],
     chosen: Options,
-) -> tuple[standing.Standing, frozenset[tuple[str, str]], float]:
+    fresh: Sequence[numpy.ndarray],
+) -> tuple[standing.Standing, frozenset[tuple[str, str]] | LateErrors, float | None]:
     """Run a kernel on the chosen backend; where that fails, on the next, and never there again.
 
     An error that every backend raises is the user's. Outputs that overwrite inputs cannot be
-    computed twice, so the first error stands.
+    computed twice, so the first error stands. Seconds are None where nobody waited for the end.
     """
     region = step.region
     stands = standing.standing(region, step.work, chosen, inputs, outputs)
     failed: dict[str, str] = {}
+    passing = False
     while True:
-        start = time.perf_counter()
+        backend = stands.backend
         try:
-            errors = stands.backend.run(region, inputs, outputs, chosen.threads)
+            if places.in_use() or backend.place != "host":
+                timing = stands.due == stands.every or _events.listened()
+                errors, seconds = run_placed(
+                    backend, region, inputs, outputs, fresh, chosen.threads, timing
+                )
+            else:
+                start = time.perf_counter()
+                errors = backend.run(region, inputs, outputs, chosen.threads)
+                seconds = time.perf_counter() - start
         except Exception as error:
             reason = f"it failed on this kernel: {type(error).__name__}: {error}"
             failed[label(stands.backend)] = reason
+            passing = passing or isinstance(error, MemoryError | Elsewhere)
             left = [b for b in standing.able(region) if label(b) not in failed]
-            overwrites = any(numpy.may_share_memory(i, o) for i in inputs for o in outputs)
+            # A device has its own copies: what it did not finish does not count.
+            overwrites = backend.place == "host" and any(
+                numpy.may_share_memory(i, o) for i in inputs for o in outputs
+            )
             if overwrites or not left:
                 raise
             anywhere = replace(chosen, backend="auto", engine="auto")
             stands = standing.Standing(region, step.work, anywhere, failed)
             continue
-        standing.bar(region, failed)
-        return stands, errors, time.perf_counter() - start
+        if not passing:  # there may be room another time, and other values
+            standing.bar(region, failed)
+        return stands, errors, seconds
 
 
 def _publish(run: _Run, targets: dict[int, numpy.ndarray]) -> None:
@@ -254,6 +344,8 @@ def _warn(kinds: frozenset[str], errors: frozenset[tuple[str, str]]) -> None:
         if kind in kinds:
             message = f"{kind} encountered in {'cast' if name == 'astype' else name}"
             warnings.warn(message, RuntimeWarning, stacklevel=user_level())
+        elif kind == REMARK:
+            warnings.warn(name, RuntimeWarning, stacklevel=user_level())
 
 
 def _verify(
@@ -271,6 +363,8 @@ def _verify(
         return None
     from dispatcharr.plan.reference import disagreement
 
+    for host in (*inputs, *outputs):
+        places.home(host)
     reason = disagreement(region, inputs, outputs)
     if reason is None:
         return True
@@ -283,6 +377,17 @@ def _verify(
         stacklevel=user_level(),
     )
     return False
+
+
+def finish() -> None:
+    """Wait for devices, and warn of the floating-point errors that their kernels met."""
+    device = places.device_in_use()
+    if device is not None:
+        device.synchronize()
+        hear()
+
+
+places.on_home(hear)
 
 
 def before_write(host: numpy.ndarray) -> None:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 # Processes that a test starts inherit it.
 for _name in ("DISPATCHARR_BACKEND", "DISPATCHARR_NUM_THREADS", "DISPATCHARR_ON_FALLBACK"):
     os.environ.pop(_name, None)
+# The way to have everything run on one backend: with DISPATCHARR_SIM_GPU=1, on the virtual GPU.
+if os.environ.get("DISPATCHARR_TEST_BACKEND"):
+    os.environ["DISPATCHARR_BACKEND"] = os.environ["DISPATCHARR_TEST_BACKEND"]
 _CACHE = tempfile.mkdtemp(prefix="dispatcharr-tests-")
 os.environ["DISPATCHARR_CACHE_DIR"] = _CACHE
 

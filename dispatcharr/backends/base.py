@@ -7,16 +7,21 @@ knows nothing of arrays, nodes or prices. Refusals are sentences, because ``expl
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy
 
+from dispatcharr.devices.device import Props
+from dispatcharr.devices.figures import expected
 from dispatcharr.kernels.blocks import PLAIN_REDUCE_ELEMENTS, REDUCE_BLOCK_BYTES
 from dispatcharr.plan.region import Region
 
-__all__ = ["Backend", "Profile", "Rates", "host_rates", "label"]
+__all__ = [
+    "REMARK", "Backend", "Elsewhere", "LateErrors", "Profile", "Rates", "device_rates",
+    "host_rates", "label",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,9 @@ class Profile:
         As ``op``, of the ``compiled`` engine: what an operation adds to a loop, in registers.
     path : str or None
         File that it came from.
+    devices : mapping
+        ``{uuid: figures}`` of devices that were measured, as ``devices.figures`` has them, each
+        with the ``name`` and ``driver`` that they hold for.
     """
 
     source: str
@@ -68,6 +76,7 @@ class Profile:
     correction: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     path: str | None = None
     compiled: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    devices: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +102,8 @@ class Rates:
     op : mapping
         ``{cost class: {dtype character: seconds per element}}`` on one lane.
     transfer : float
-        Bytes per second from the host to the backend's place; ``inf`` when it is the host.
+        Bytes per second to the backend's place from where its inputs may be; ``inf`` where there
+        is nowhere else.
     compile : float
         Seconds to build a kernel that has not been built yet.
     launch : float
@@ -101,6 +111,18 @@ class Rates:
     reduce_bytes, reduce_elements : int
         Bytes of one operand's block in reductions of something computed, and elements of a block
         in reductions of what is there; 0 where they are cut as everything else.
+    device : bool
+        Whether the place is a device, and not the host.
+    home : float
+        Bytes per second from a device to the host.
+    copy : float
+        Seconds per copy between the host and a device, however short.
+    sync : float
+        Seconds until the host has a result that it reads at once.
+    again : float
+        Seconds of what a device launches besides for a reduction.
+    margin : float
+        Share of the host's price that a device may ask at most before data is moved there.
     """
 
     overhead: float
@@ -117,6 +139,12 @@ class Rates:
     launch: float = 0.0
     reduce_bytes: int = 0
     reduce_elements: int = 0
+    device: bool = False
+    home: float = float("inf")
+    copy: float = 0.0
+    sync: float = 0.0
+    again: float = 0.0
+    margin: float = 1.0
 
 
 def host_rates(profile: Profile, crew: str, engine: str = "blocks") -> Rates:
@@ -162,6 +190,56 @@ def host_rates(profile: Profile, crew: str, engine: str = "blocks") -> Rates:
     )
 
 
+def device_rates(profile: Profile, props: Props) -> Rates:
+    """Return a device's speeds, measured ones where ``profile`` has them.
+
+    Parameters
+    ----------
+    profile : Profile
+        The machine; what was measured with another driver is left out.
+    props : Props
+        The device.
+    """
+    known = expected(props)
+    measured = profile.devices.get(props.uuid, {})
+    if (measured.get("name"), measured.get("driver")) == (props.name, props.driver):
+        op = {cost: {**row, **measured["op"].get(cost, {})} for cost, row in known["op"].items()}
+        known = {**known, **measured, "op": op}
+    return Rates(
+        overhead=known["overhead"],
+        wake=0.0,
+        call=0.0,
+        block_bytes=0,
+        parallel=1.0,
+        # Half of it: what a kernel writes pushes out what it has still to read.
+        cache_bytes={"L2": props.l2_bytes // 2},
+        bandwidth=known["bandwidth"],
+        fault=0.0,
+        op=known["op"],
+        transfer=known["to_device"],
+        compile=known["compile"],
+        launch=known["launch"],
+        device=True,
+        home=known["to_host"],
+        copy=known["copy"],
+        sync=known["sync"],
+        again=known["pass"],
+        margin=known["margin"],
+    )
+
+
+#: The kind, among the errors that a run tells, of a warning in words of its own.
+REMARK = "remark"
+
+
+class Elsewhere(RuntimeError):
+    """A run that another backend has to do, for the values that there are this time."""
+
+
+#: Called with whether to wait: the errors met, or None while the device has not got there.
+LateErrors = Callable[[bool], frozenset[tuple[str, str]] | None]
+
+
 @runtime_checkable
 class Backend(Protocol):
     """A place that runs kernels.
@@ -176,6 +254,10 @@ class Backend(Protocol):
     ``order(region, inputs, outputs, stored=False, wait=False)`` has it built in the background:
     with ``stored`` only if it need not be built but loaded, with ``wait`` before the call returns.
     It returns None, or why it never can be.
+
+    One whose ``place`` is not the host finds in ``storage.places`` where the buffers are. Its
+    ``run`` may return before the kernel has run, and then returns what will tell the errors met;
+    ``wait()`` returns once all that it was given has run.
     """
 
     name: str
@@ -196,11 +278,12 @@ class Backend(Protocol):
         inputs: Sequence[numpy.ndarray],
         outputs: Sequence[numpy.ndarray],
         threads: int | None = None,
-    ) -> frozenset[tuple[str, str]]:
+    ) -> frozenset[tuple[str, str]] | LateErrors:
         """Run ``region``: read ``inputs``, fill ``outputs``, both in the region's order.
 
         Returns the floating-point errors met, as ``(kind, operation)`` in NumPy's words:
-        ``("divide by zero", "log")``.
+        ``("divide by zero", "log")``; with the kind ``REMARK`` a warning in its own. Raises
+        Elsewhere where another backend has to run it this time.
         """
 
 

@@ -120,7 +120,7 @@ def decided(contender: Contender) -> Decided:
     kernels = [one for one in heard if isinstance(one, _events.KernelRecord)]
     if not kernels:
         return Decided(DIRECT, 0, None)
-    longest = max(kernels, key=lambda one: float(one.seconds))
+    longest = max(kernels, key=lambda one: one.seconds or one.decision.predicted)
     predicted = sum(one.decision.predicted for one in kernels)
     decision = longest.decision
     refused = (*decision.refused, *decision.engines)

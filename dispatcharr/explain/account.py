@@ -57,6 +57,8 @@ class BufferAccount:
         How the kernel goes through it.
     value : str or None
         Of a constant whose value is known.
+    move : {"", "to the device", "home", "there"}
+        Where it had to be moved for the run; "there" where it was on the device already.
     """
 
     name: str
@@ -66,6 +68,7 @@ class BufferAccount:
     nbytes: int
     walk: str
     value: str | None = None
+    move: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,8 @@ class Price:
         The longer one of the two.
     engine : str
         The cheapest way in which the backend would run it; empty where it has one way.
+    device : bool
+        Whether the backend is a device.
     """
 
     backend: str
@@ -107,6 +112,7 @@ class Price:
     correction: float
     bound: str
     engine: str = ""
+    device: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +151,8 @@ class KernelAccount:
         Engines that cannot run it, of backends that have others, each with its reason.
     better : Price or None
         Of a kernel that is not built yet and would be cheaper still.
+    bytes_moved : int
+        Memory that had to be moved to the device, or home from it.
     """
 
     operations: tuple[str, ...]
@@ -167,6 +175,7 @@ class KernelAccount:
     verified: bool | None = None
     engines: tuple[tuple[str, str], ...] = ()
     better: Price | None = None
+    bytes_moved: int = 0
 
     @property
     def price(self) -> Price:
@@ -238,7 +247,10 @@ def account_of(
     named = _names_of(region) if inputs is None else inputs
     count = len(region.outputs) + (region.reducing is not None)
     stored = tuple(results) or tuple(f"r{i + 1}" for i in range(count))
-    reads = tuple(_buffer(region, region.inputs[r], named[r]) for r in reading_order(region))
+    moves = _moves(work, decision.estimate.device)
+    reads = tuple(
+        _buffer(region, region.inputs[r], named[r], moves.get(r, "")) for r in reading_order(region)
+    )
     writes = [
         _buffer(region, layout, InputName(name, "result"))
         for layout, name in zip(region.output_layouts, stored, strict=False)
@@ -265,7 +277,16 @@ def account_of(
         measured=decision.measured,
         engines=decision.engines,
         better=None if decision.better is None else _price(decision.better),
+        bytes_moved=work.to_device if decision.estimate.device else work.to_host,
     )
+
+
+def _moves(work: Work, on_device: bool) -> dict[int, str]:
+    """Return what becomes of each input register that is not just where it is wanted."""
+    words = {"host": "to the device"} if on_device else {"device": "home"}
+    if on_device:
+        words.update(both="there", device="there")
+    return {r: words[state] for r, state in enumerate(work.states) if state in words}
 
 
 def record_account(record: KernelRecord) -> KernelAccount:
@@ -297,7 +318,7 @@ def _names_of(region: Region) -> dict[int, InputName]:
     return names
 
 
-def _buffer(region: Region, layout: Layout, known: InputName) -> BufferAccount:
+def _buffer(region: Region, layout: Layout, known: InputName, move: str = "") -> BufferAccount:
     if layout.shape not in ((), region.shape):
         walk = "broadcast"
     else:
@@ -305,7 +326,7 @@ def _buffer(region: Region, layout: Layout, known: InputName) -> BufferAccount:
     nbytes = math.prod(layout.shape) * layout.dtype.itemsize
     shape = layout.shape if known.shape is None else known.shape
     return BufferAccount(
-        known.name, known.role, str(layout.dtype), shape, nbytes, walk, known.value
+        known.name, known.role, str(layout.dtype), shape, nbytes, walk, known.value, move
     )
 
 
@@ -322,7 +343,7 @@ def _price(estimate: Estimate) -> Price:
     terms = {name: value for name, value in estimate.terms if name != "correction"}
     return Price(
         estimate.backend, estimate.seconds, estimate.run, terms, estimate.correction,
-        estimate.bound, estimate.engine,
+        estimate.bound, estimate.engine, estimate.device,
     )  # fmt: skip
 
 

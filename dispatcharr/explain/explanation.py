@@ -33,7 +33,9 @@ from dispatcharr.explain.text import in_ratio, in_seconds, plural
 from dispatcharr.expr.nodes import Node
 from dispatcharr.plan.fuse import Step
 from dispatcharr.plan.graph import Graph, survey
+from dispatcharr.plan.work import located, whereabouts
 from dispatcharr.route import profile as profiles
+from dispatcharr.storage import places
 
 __all__ = [
     "SCHEMA", "Explanation", "explain_nothing", "explain_pending", "explain_record",
@@ -164,7 +166,8 @@ def explain_records(
             tally.add_contraction(record)
     if not kernels and not fallbacks and not tally.contractions:
         return explain_nothing(_small(small) or "no kernel ran and nothing was left to NumPy")
-    longest = sorted(range(len(kernels)), key=lambda i: -kernels[i].seconds)[:_MOST_ACCOUNTS]
+    took = [record.seconds or 0.0 for record in kernels]
+    longest = sorted(range(len(kernels)), key=lambda i: -took[i])[:_MOST_ACCOUNTS]
     return Explanation(
         "evaluated",
         tuple(record_account(kernels[i]) for i in sorted(longest)),
@@ -202,8 +205,12 @@ class _Namer:
         results = [self.results[index] for index in step.outputs]
         if region.reducing is not None:
             results.append(f"r{len(self.results) + 1}")
-        decision = engine.route(region, step.work)
-        return account_of(region, step.work, decision, inputs, results)
+        hosts = [
+            self.graph.hosts[index] if source == "leaf" else None for source, index in step.inputs
+        ]
+        work = located(step.work, whereabouts(hosts)) if places.enabled() else step.work
+        decision = engine.route(region, work)
+        return account_of(region, work, decision, inputs, results)
 
     def _input(self, step: Step, register: int) -> InputName:
         source, index = step.inputs[register]

@@ -82,7 +82,7 @@ class Recorder:
             return
         if not isinstance(record, KernelRecord | FallbackRecord | ContractionRecord):
             return
-        start = time.perf_counter() - record.seconds - self._began
+        start = time.perf_counter() - (record.seconds or 0.0) - self._began
         thread = threading.current_thread()
         timed = Timed(start, thread.ident or 0, thread.name, record)
         with self._lock:
@@ -240,6 +240,8 @@ def _record_data(one: Timed) -> dict[str, Any]:
         "elements": work.elements,
         "bytes_read": work.bytes_read,
         "bytes_written": work.bytes_written,
+        "bytes_moved": work.to_device if decision.estimate.device else work.to_host,
+        "inputs_were_on": work.states,
         "fp_errors": sorted(record.fp_errors),
         "verified": record.verified,
     }

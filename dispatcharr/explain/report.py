@@ -43,7 +43,8 @@ class Table:
         ``kind`` ("kernel", "contraction" or "fallback"), ``kernel``, ``dtype``, ``backend``,
         ``reason``, ``runs``,
         ``measured`` and ``predicted`` seconds, ``predicted_on`` (seconds by backend), ``refused``,
-        ``operations``, ``elements``, ``bytes``, ``bytes_unstored``. Made for
+        ``operations``, ``elements``, ``bytes``, ``bytes_moved`` (to a device or home),
+        ``bytes_unstored``. Made for
         ``pandas.DataFrame(table.rows)``.
     """
 
@@ -190,6 +191,7 @@ def summarize(tally: Tally, small: int, prices_from: str | None) -> Summary:
             "operations": operations,
             "fused_away": sum(max(found.operations - found.runs, 0) for found in classes),
             "bytes_unstored": sum(found.unstored for found in classes),
+            "bytes_moved": sum(found.moved for found in classes),
             "measured": sum(found.measured for found in classes),
             "predicted": sum(found.predicted for found in classes),
             "priced": sum(found.prices.get(found.backend, [0, 0.0])[1] for found in classes),
@@ -301,6 +303,8 @@ def _facts(data: Row) -> Iterable[tuple[str, str]]:
         if data["bytes_unstored"]:
             text += f"; {in_bytes(data['bytes_unstored'])} of temporaries were never stored"
         yield "operations", text
+        if data["bytes_moved"]:
+            yield "moves", f"{in_bytes(data['bytes_moved'])} between the host and the device"
         reasons = sorted(data["reasons"].items(), key=lambda item: -item[1])
         for place, (reason, count) in enumerate(reasons[:_TOP_REASONS]):
             yield "" if place else "why", f"{reason}: {plural(count, 'kernel')}"

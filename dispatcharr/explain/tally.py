@@ -61,6 +61,7 @@ class KernelClass:
     operations: int = 0
     elements: int = 0
     nbytes: int = 0
+    moved: int = 0
     unstored: int = 0
     measured: float = 0.0
     predicted: float = 0.0
@@ -73,9 +74,12 @@ class KernelClass:
         self.operations += len(known.names)
         self.elements += record.work.elements
         self.nbytes += record.work.bytes_touched
+        device = record.decision.estimate.device
+        self.moved += record.work.to_device if device else record.work.to_host
         self.unstored += known.unstored
-        self.measured += record.seconds
-        self.predicted += record.decision.predicted
+        if record.seconds is not None:  # else nobody waited for the device to be done
+            self.measured += record.seconds
+            self.predicted += record.decision.predicted
         for estimate in record.decision.estimates:
             priced = self.prices.setdefault(estimate.backend, [0, 0.0])
             priced[0] += 1
@@ -104,6 +108,7 @@ class KernelClass:
             "operations": self.operations,
             "elements": self.elements,
             "bytes": self.nbytes,
+            "bytes_moved": self.moved,
             "bytes_unstored": self.unstored,
         }
 

@@ -28,7 +28,8 @@ _TERMS: Mapping[str, str] = {
     "wake": "starting the helpers",
     "launch": "launching on the device",
     "compile": "building the kernel",
-    "transfer": "moving inputs there",
+    "transfer": "moving data there",
+    "sync": "waiting for the result",
     "calls": "NumPy calls, by block",
     "fault": "fresh memory for results",
     "memory": "reading and writing",
@@ -137,6 +138,13 @@ def _memory_facts(kernel: KernelAccount) -> Iterable[tuple[str, str]]:
             lines.append(f"{', '.join(unknown)}: {are}, not kept")
         for place, line in enumerate(lines):
             yield "" if place else label, line
+    if kernel.bytes_moved:
+        seconds = in_seconds(kernel.price.terms.get("transfer"))
+        way = "to the device" if kernel.price.device else "home from the device"
+        yield "moves", f"{in_bytes(kernel.bytes_moved)} {way}, {seconds}"
+
+
+_MOVES = {"to the device": "moved", "home": "brought home", "there": "on the device already"}
 
 
 def _buffer(one: BufferAccount, kernel: KernelAccount, label: str) -> str:
@@ -146,6 +154,8 @@ def _buffer(one: BufferAccount, kernel: KernelAccount, label: str) -> str:
         notes.append(one.walk)
     if one.role == "earlier result":
         notes.append("made by an earlier kernel")
+    if one.move:
+        notes.append(_MOVES[one.move])
     fresh = 0 < kernel.bytes_fresh == kernel.bytes_written
     if label == "writes" and fresh and one.role != "reduction":
         notes.append("fresh memory")

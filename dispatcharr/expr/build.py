@@ -18,6 +18,7 @@ from dispatcharr.expr.nodes import Leaf, Node, Operand
 from dispatcharr.expr.order import memory_order
 from dispatcharr.ops.kinds import INEXACT, is_planned
 from dispatcharr.ops.row import Elementwise, Generator
+from dispatcharr.storage import places
 from dispatcharr.storage.exports import root_of
 
 __all__ = ["Declined", "build", "error_modes", "generate", "leaf", "recast"]
@@ -40,7 +41,8 @@ def leaf(host: numpy.ndarray) -> Leaf:
         raise Declined(f"dtype {host.dtype} is not planned")
     if not host.flags.aligned:
         raise Declined("an operand is misaligned in memory")
-    if host.nbytes <= SNAPSHOT_BYTES:
+    # What has a mirror on a device is read there; nobody writes to it unseen.
+    if host.nbytes <= SNAPSHOT_BYTES and not places.is_placed(host):
         return _snapshot(host)
     return Leaf(host, root_of(host))
 
@@ -179,7 +181,7 @@ def _prepare(value: Any) -> tuple[Operand | None, Any, tuple[int, ...]]:
         if value.ndim == 0:
             if not is_planned(value.dtype):
                 raise Declined(f"dtype {value.dtype} is not planned")
-            return value.copy(), value.dtype, ()
+            return places.read(value), value.dtype, ()
         made = leaf(value)
         return made, value.dtype, value.shape
     if kind in _PYTHON_SCALARS:

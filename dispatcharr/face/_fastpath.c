@@ -186,6 +186,96 @@ may_be_read(PyObject *x)
            (PyArray_BASE((PyArrayObject *)x) != NULL || own_bytes(x) > limits[S_FORWARD][0]);
 }
 
+/* ---- what is on a device -------------------------------------------------------------------------
+ *
+ * Arrays whose memory has a mirror on a device, by storage/places.py's count: their roots in a table
+ * with open addresses. What is MIRRORED is not to be written here, and what is AWAY not to be read.
+ * As long as no device is in use, a test of `placed` is all that it costs.
+ */
+enum { MIRRORED = 1, AWAY = 2 };
+typedef struct {
+    PyObject *root; /* never looked into: it may have died */
+    int state;      /* 0 of one that was there */
+} Place;
+static Place *places = NULL;
+static size_t places_size = 0;  /* a power of two */
+static size_t places_used = 0;  /* entries that are taken, those of state 0 too */
+static size_t placed = 0;       /* entries whose state is not 0 */
+static size_t writes = 0;       /* writes to arrays that go on now */
+
+static inline size_t
+place_of(PyObject *root, Place *table, size_t size)
+{
+    size_t i = ((size_t)root >> 4) * (size_t)0x9E3779B97F4A7C15ull >> 7;
+    while (table[i & (size - 1)].root != NULL && table[i & (size - 1)].root != root) {
+        i++;
+    }
+    return i & (size - 1);
+}
+
+/* Make room for one more; -1 with an error. */
+static int
+grow_places(void)
+{
+    if (places_used * 2 < places_size) {
+        return 0;
+    }
+    size_t size = 64;
+    while (size < placed * 4) {
+        size *= 2;
+    }
+    Place *table = PyMem_RawCalloc(size, sizeof(Place));
+    if (table == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    places_used = 0;
+    for (size_t i = 0; i < places_size; i++) {
+        if (places[i].state) {
+            table[place_of(places[i].root, table, size)] = places[i];
+            places_used++;
+        }
+    }
+    PyMem_RawFree(places);
+    places = table;
+    places_size = size;
+    return 0;
+}
+
+#if defined(__GNUC__) || defined(__clang__)
+#define ANY_PLACED __builtin_expect(placed != 0, 0)
+#define COLD __attribute__((noinline, cold))
+#else
+#define ANY_PLACED (placed != 0)
+#define COLD
+#endif
+
+/* The state of the memory of an array; AWAY where only Python can tell whose memory it is. */
+COLD static int
+state_of(PyObject *x)
+{
+    PyObject *base;
+    while ((base = PyArray_BASE((PyArrayObject *)x)) != NULL) {
+        if (!PyArray_Check(base)) {
+            return AWAY;
+        }
+        x = base;
+    }
+    return places[place_of(x, places, places_size)].state;
+}
+
+static inline int
+is_away(PyObject *x)
+{
+    return ANY_PLACED && PyArray_CheckExact(x) && state_of(x) == AWAY;
+}
+
+static inline int
+is_placed(PyObject *x)
+{
+    return ANY_PLACED && PyArray_CheckExact(x) && state_of(x);
+}
+
 /* An upper bound of the bytes of the broadcast result of two operands. */
 static inline npy_intp
 result_bytes(PyObject *a, PyObject *b)
@@ -314,6 +404,9 @@ run_binary(int slot, binary operate, PyObject *a, PyObject *b)
         (bytes = result_bytes(x, y)) >= limit_of(slot, larger(x, y))) {
         return decline(slot, a, b);
     }
+    if (ANY_PLACED && (is_away(x) || is_away(y))) {
+        return decline(slot, a, b);
+    }
     int site = site_of(slot, larger(x, y), bytes);
     if (closed || (site && sites[site - 1].score >= SURE)) {
         return hand_over(site, slot, a, b);
@@ -339,10 +432,15 @@ run_inplace(int slot, binary operate, PyObject *a, PyObject *b)
         result_bytes(x, y) >= limit_of(slot, larger(x, y))) {
         return decline(slot, a, b);
     }
+    if (ANY_PLACED && (is_placed(x) || is_away(y))) {
+        return decline(slot, a, b);
+    }
     served++;
     Py_INCREF(x);
     Py_INCREF(y);
+    writes++;
     PyObject *result = operate(x, y);
+    writes--;
     int is_same = result == x;
     Py_DECREF(x);
     Py_DECREF(y);
@@ -358,7 +456,7 @@ run_unary(int slot, unary operate, PyObject *a)
 {
     PyObject *x = plain(a);
     note_operand(a);
-    if (x == NULL || own_bytes(x) >= limit_of(slot, x)) {
+    if (x == NULL || own_bytes(x) >= limit_of(slot, x) || is_away(x)) {
         return decline(slot, a, NULL);
     }
     int site = site_of(slot, x, own_bytes(x));
@@ -478,7 +576,8 @@ cell_getitem(PyObject *self, PyObject *key)
 {
     PyObject *x = plain(self), *k = simple_key(key);
     /* A record of a structured array is a view of it: the handler notes that. */
-    if (x == NULL || k == NULL || closed || PyArray_TYPE((PyArrayObject *)x) == NPY_VOID) {
+    if (x == NULL || k == NULL || closed || PyArray_TYPE((PyArrayObject *)x) == NPY_VOID ||
+        (ANY_PLACED && (is_away(x) || is_away(k)))) {
         return decline(S_GETITEM, self, key);
     }
     served++;
@@ -523,11 +622,14 @@ cell_setitem(PyObject *self, PyObject *key, PyObject *item)
     }
     PyObject *x = plain(self), *k = simple_key(key), *v = plain(item);
     if (!closed && x != NULL && k != NULL && v != NULL && !may_be_read(x) &&
-        own_bytes(v) < limit_of(S_SETITEM, v)) {
+        own_bytes(v) < limit_of(S_SETITEM, v) &&
+        !(ANY_PLACED && (is_placed(x) || is_away(k) || is_away(v)))) {
         served++;
         Py_INCREF(x);
         Py_INCREF(v);
+        writes++;
         int done = PyObject_SetItem(x, k, v);
+        writes--;
         Py_DECREF(x);
         Py_DECREF(v);
         return done;
@@ -736,6 +838,9 @@ note(Call *call, PyObject *given, PyObject *host)
 {
     PyObject *root = NULL;
     if (host == NULL || call->count == MOST_ARRAYS) {
+        return 0;
+    }
+    if (ANY_PLACED && (call->way == PURE ? is_away(host) : is_placed(host))) {
         return 0;
     }
     if (call->way != PURE && IS_CELL(given)) {
@@ -1062,7 +1167,9 @@ perform(Call *call, PyObject *function, Py_ssize_t nargs, PyObject *kwnames)
         most += own_bytes(call->arrays[i].host);
     }
     PyObject *before = hold(most);
+    writes += call->way != PURE;
     PyObject *result = PyObject_Vectorcall(function, call->plain, nargs, kwnames);
+    writes -= call->way != PURE;
     let_go(before);
     if (result != NULL && call->is_watched && mark_kept(call, result) < 0) {
         Py_CLEAR(result);
@@ -1105,7 +1212,7 @@ static int
 is_own(PyObject *out)
 {
     PyObject *x = IS_CELL(out) ? plain(out) : NULL;
-    return x != NULL && !may_be_read(x);
+    return x != NULL && !may_be_read(x) && !is_placed(x);
 }
 
 /* Whether a call is one that is never planned: with keywords beside `out`, or with a list. */
@@ -1148,7 +1255,8 @@ function_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObje
         x[1] = f->nin == 2 ? plain(args[1]) : x[0];
         npy_intp bytes;
         if (x[0] != NULL && x[1] != NULL &&
-            (bytes = result_bytes(x[0], x[1])) < limit_of(f->slot, larger(x[0], x[1]))) {
+            (bytes = result_bytes(x[0], x[1])) < limit_of(f->slot, larger(x[0], x[1])) &&
+            !(ANY_PLACED && (is_away(x[0]) || is_away(x[1])))) {
             if (!into && f->nout == 1) {
                 site = site_of(f->slot, larger(x[0], x[1]), bytes);
             }
@@ -1164,7 +1272,9 @@ function_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObje
             Py_INCREF(second);
             Py_INCREF(target);
             PyObject *before = into ? NULL : hold(bytes);
+            writes += into;
             PyObject *result = PyObject_Vectorcall(f->ufunc, x, nargs, kwnames);
+            writes -= into;
             let_go(before);
             if (into && result == target) {
                 Py_SETREF(result, Py_NewRef(args[f->nin]));
@@ -1592,6 +1702,37 @@ py_set_pending(PyObject *module, PyObject *arg)
 }
 
 static PyObject *
+py_placed(PyObject *module, PyObject *args)
+{
+    PyObject *id;
+    int state;
+    if (!PyArg_ParseTuple(args, "O!i", &PyLong_Type, &id, &state)) {
+        return NULL;
+    }
+    PyObject *root = PyLong_AsVoidPtr(id);
+    if (root == NULL || state < 0 || state > AWAY) {
+        if (!PyErr_Occurred()) {
+            PyErr_Format(PyExc_ValueError, "placed: wanted an id and a state from 0 to %d", AWAY);
+        }
+        return NULL;
+    }
+    if (grow_places() < 0) {
+        return NULL;
+    }
+    Place *place = &places[place_of(root, places, places_size)];
+    places_used += place->root == NULL;
+    placed += (state != 0) - (place->state != 0);
+    *place = (Place){root, state};
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+py_writes(PyObject *module, PyObject *ignored)
+{
+    return PyLong_FromSize_t(writes);
+}
+
+static PyObject *
 py_set_hooks(PyObject *module, PyObject *args)
 {
     PyObject *listens, *marks, *finishes;
@@ -1725,6 +1866,8 @@ static PyMethodDef methods[] = {
     {"get_limit", py_get_limit, METH_VARARGS, "The limit of a slot and type number, in bytes."},
     {"close", py_close, METH_O, "Add to the number of reasons to decline every operation; return it."},
     {"set_pending", py_set_pending, METH_O, "Say how many memory roots pending nodes read."},
+    {"placed", py_placed, METH_VARARGS, "Say of an array, by its id, whether its memory has a mirror (1), is away (2), or neither (0)."},
+    {"writes", py_writes, METH_NOARGS, "How many writes to arrays go on now."},
     {"set_hooks", py_set_hooks, METH_VARARGS, "Set what is asked about calls that are left to NumPy."},
     {"set_memory", py_set_memory, METH_VARARGS, "Allocate results from so many bytes on by a NumPy memory handler."},
     {"set_ufuncs", py_set_ufuncs, METH_VARARGS, "Set our callables by NumPy's ufuncs, and `__array_ufunc__` in Python."},

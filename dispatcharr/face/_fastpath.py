@@ -12,7 +12,7 @@ import operator
 import sys
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy
 
@@ -20,9 +20,9 @@ from dispatcharr._config import variable
 
 __all__ = [
     "COMPILED", "FIRST_FUNCTION", "SLOTS", "SLOT_NAMES", "Cell", "Forward", "Function", "cell",
-    "close", "foreseen", "get_limit", "holds_cell", "mistaken", "register", "served",
+    "close", "foreseen", "get_limit", "holds_cell", "mistaken", "placed", "register", "served",
     "set_chain_limit", "set_handler", "set_hooks", "set_limit", "set_memory", "set_pending",
-    "set_ufuncs", "wrap",
+    "set_ufuncs", "wrap", "writes",
 ]  # fmt: skip
 
 BINARY = (
@@ -44,6 +44,10 @@ class _State:
     closed = 0
     pending = 0
     served = 0
+    writes = 0
+    #: By id of the root: 1 with a mirror on a device, not to be written here; 2 away, not to be
+    #: read.
+    placed: ClassVar[dict[int, int]] = {}
 
 
 _PLAIN = (int, float, complex, bool)
@@ -58,6 +62,29 @@ def _plain(value: Any) -> Any:
     if kind in _PLAIN or kind is numpy.ndarray or isinstance(value, numpy.generic):
         return value
     return None
+
+
+def _state(value: Any) -> int:
+    """Return where the memory of a value is: 2 where only ``storage`` can tell whose it is."""
+    if type(value) is not numpy.ndarray:
+        return 0
+    while value.base is not None:
+        value = value.base
+        if not isinstance(value, numpy.ndarray):
+            return 2
+    return _State.placed.get(id(value), 0)
+
+
+def _is_away(*values: Any) -> bool:
+    return bool(_State.placed) and any(_state(value) == 2 for value in values)
+
+
+def _write(operate: Callable[..., Any], *args: Any) -> Any:
+    _State.writes += 1
+    try:
+        return operate(*args)
+    finally:
+        _State.writes -= 1
 
 
 def _bytes(*values: Any) -> int:
@@ -119,7 +146,7 @@ class _PyCell:
             plain_key = key if _simple(key) else None
         if (
             type(held) is numpy.ndarray and not _State.closed and held.dtype.type is not numpy.void
-            and (plain_key is not None or key is None)
+            and (plain_key is not None or key is None) and not _is_away(held, plain_key)
         ):  # fmt: skip
             _State.served += 1
             return _py_wrap(held[plain_key])
@@ -134,9 +161,10 @@ class _PyCell:
         if (
             type(held) is numpy.ndarray and not _State.closed and not _State.pending
             and simple and value is not None and _bytes(value) < _limit(slot, value)
+            and not (_State.placed and _state(held)) and not _is_away(plain_key, value)
         ):  # fmt: skip
             _State.served += 1
-            held[plain_key] = value
+            _write(held.__setitem__, plain_key, value)
             return
         _handlers[slot](self, key, item)
 
@@ -164,11 +192,15 @@ def _operator_method(name: str, slot: int, inplace: bool, reflected: bool) -> Ca
         left, right = (other, self) if reflected else (self, other)
         if (
             x is None or y is None or _State.closed or (inplace and _State.pending)
-            or _bytes(x, y) >= _limit(slot, x, y)
+            or _bytes(x, y) >= _limit(slot, x, y) or _is_away(x, y)
+            or (inplace and _State.placed and _state(x))
         ):  # fmt: skip
             return _handlers[slot](left, right)
         _State.served += 1
-        result = operate(y, x) if reflected else operate(x, y)
+        if inplace:
+            result = _write(operate, x, y)
+        else:
+            result = operate(y, x) if reflected else operate(x, y)
         return self if result is x else _py_wrap(result)
 
     return method
@@ -179,7 +211,7 @@ def _unary_method(name: str, slot: int) -> Callable[..., Any]:
 
     def method(self: Any) -> Any:
         x = _plain(self)
-        if x is None or _State.closed or _bytes(x) >= _limit(slot, x):
+        if x is None or _State.closed or _bytes(x) >= _limit(slot, x) or _is_away(x):
             return _handlers[slot](self)
         _State.served += 1
         return _py_wrap(operate(x))
@@ -216,7 +248,8 @@ class _PyFunction:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not kwargs and not _State.closed and len(args) == self._nin <= 2:
             plain = [_plain(arg) for arg in args]
-            if not any(p is None for p in plain) and _bytes(*plain) < _limit(self._slot, *plain):
+            is_plain = not any(p is None for p in plain) and not _is_away(*plain)
+            if is_plain and _bytes(*plain) < _limit(self._slot, *plain):
                 _State.served += 1
                 result = self._ufunc(*plain)
                 if type(result) is tuple:
@@ -284,6 +317,17 @@ def _py_set_pending(count: int) -> None:
     _State.pending = count
 
 
+def _py_placed(root: int, state: int) -> None:
+    if state:
+        _State.placed[root] = state
+    else:
+        _State.placed.pop(root, None)
+
+
+def _py_writes() -> int:
+    return _State.writes
+
+
 def _py_set_hooks(listened: Any, mark_foreign: Any, finish: Any) -> None:
     """Take what only a compiled fast path asks: calls left to NumPy are all handed on here."""
 
@@ -336,6 +380,7 @@ if COMPILED:
     )  # fmt: skip
     close, set_pending, served = _fastpath_c.close, _fastpath_c.set_pending, _fastpath_c.served
     set_hooks, set_memory = _fastpath_c.set_hooks, _fastpath_c.set_memory
+    placed, writes = _fastpath_c.placed, _fastpath_c.writes
     foreseen, mistaken = _fastpath_c.foreseen, _fastpath_c.mistaken
     set_chain_limit, set_ufuncs = _fastpath_c.set_chain_limit, _fastpath_c.set_ufuncs
 else:
@@ -347,5 +392,6 @@ else:
     set_handler, set_limit, get_limit = _py_set_handler, _py_set_limit, _py_get_limit
     close, set_pending, served = _py_close, _py_set_pending, _py_served
     set_hooks, set_memory = _py_set_hooks, _py_set_memory
+    placed, writes = _py_placed, _py_writes
     foreseen, mistaken, set_chain_limit = _py_foreseen, _py_mistaken, _py_set_chain_limit
     set_ufuncs = _py_set_ufuncs

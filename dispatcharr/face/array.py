@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy
@@ -11,8 +12,12 @@ from dispatcharr.expr.nodes import Node
 from dispatcharr.face import _fastpath
 from dispatcharr.face.road import engine
 from dispatcharr.storage.exports import mark_foreign
+from dispatcharr.storage.places import away, home, look
 
-__all__ = ["ArrayMeta", "array_class", "concrete", "is_array", "operand", "unwrap"]
+__all__ = [
+    "ArrayMeta", "array_class", "bare", "behind", "concrete", "is_array", "looked_at", "operand",
+    "unwrap",
+]  # fmt: skip
 
 
 class ArrayMeta(type):
@@ -57,8 +62,11 @@ def is_array(value: object) -> bool:
     return type(value) is _class[0]
 
 
-def concrete(array: Any) -> numpy.ndarray:
-    """Return the NumPy array behind one of ours, evaluating it first when it is pending."""
+def behind(array: Any) -> numpy.ndarray:
+    """Return the NumPy array behind one of ours, evaluating it first when it is pending.
+
+    Its bytes may be on a device alone: it is for those who want its shape, or a view of it.
+    """
     value = array._value
     if type(value) is numpy.ndarray:
         return value
@@ -72,12 +80,29 @@ def concrete(array: Any) -> numpy.ndarray:
     return value.value  # type: ignore[no-any-return]
 
 
+def concrete(array: Any) -> numpy.ndarray:
+    """Return the NumPy array behind one of ours, with its values, for whoever reads them."""
+    host = behind(array)
+    if away:
+        home(host)
+    return host
+
+
+def looked_at(array: Any) -> numpy.ndarray:
+    """Return the values of one of ours, perhaps in a copy, for whoever reads them at once."""
+    host = behind(array)
+    return look(host) if away else host
+
+
 def operand(value: Any) -> Any:
-    """Return what the planner understands of an operand: a node, a NumPy array, or as it is."""
+    """Return what the planner understands of an operand: a node, a NumPy array, or as it is.
+
+    Whoever reads such an array himself has it brought home first.
+    """
     if type(value) is _class[0]:
         held = value._value
         if type(held) is Node and held.value is not None:
-            return concrete(value)
+            return behind(value)
         return held
     if type(value) is numpy.ndarray and value.nbytes > SNAPSHOT_BYTES:
         mark_foreign(value)  # whoever passes NumPy's own array can write to it at any time
@@ -86,11 +111,20 @@ def operand(value: Any) -> Any:
 
 def unwrap(value: Any) -> Any:
     """Return ``value`` with arrays of ours, also inside lists, tuples and dicts, as NumPy's."""
+    return _replaced(value, concrete)
+
+
+def bare(value: Any) -> Any:
+    """Do as :func:`unwrap`, for whoever reads no values: they may be on a device alone."""
+    return _replaced(value, behind)
+
+
+def _replaced(value: Any, of: Callable[[Any], numpy.ndarray]) -> Any:
     kind = type(value)
     if kind is _class[0]:
-        return concrete(value)
+        return of(value)
     if kind is tuple or kind is list:
-        return kind([unwrap(item) for item in value]) if _fastpath.holds_cell(value) else value
+        return kind([_replaced(v, of) for v in value]) if _fastpath.holds_cell(value) else value
     if kind is dict:
-        return {key: unwrap(item) for key, item in value.items()}
+        return {key: _replaced(item, of) for key, item in value.items()}
     return value

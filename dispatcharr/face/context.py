@@ -165,7 +165,7 @@ class record_dispatch:
 
 
 def evaluate(*arrays: Any) -> Any:
-    """Run what is pending.
+    """Run what is pending, and wait for devices.
 
     Parameters
     ----------
@@ -184,6 +184,7 @@ def evaluate(*arrays: Any) -> Any:
     chosen = arrays or tuple(pending_arrays())
     nodes = [a._value for a in chosen if is_array(a) and type(a._value) is Node]
     engine.evaluate(nodes)
+    engine.finish()
     if not arrays:
         return None
     return arrays[0] if len(arrays) == 1 else arrays

@@ -25,7 +25,7 @@ from dispatcharr.face import _fastpath
 from dispatcharr.face.array import unwrap
 from dispatcharr.face.products import ROADS, Product, road_of
 from dispatcharr.face.road import contractions, engine
-from dispatcharr.storage import pool
+from dispatcharr.storage import places, pool
 from dispatcharr.storage.readers import any_pending
 
 if TYPE_CHECKING:
@@ -141,13 +141,15 @@ def _run(
         return LEFT, choice
     if host is not None and any_pending():
         engine.before_write(host)
-    backend = choice.run()
+    with places.writing((host,) if host is not None else ()):
+        backend = choice.run()
     seconds = time.perf_counter() - start
     verified = None
     if chosen.verify and random.random() < chosen.verify:
         verified = _verified(name, product, c, choice)
     if host is not None and shared:
-        host[...] = made
+        with places.writing((host,)):
+            host[...] = made
     if _events.listened():
         _events.emit(_events.ContractionRecord(name, _account(product), seconds, backend, verified))
     return made[()] if is_scalar else made, choice

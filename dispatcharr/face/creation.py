@@ -11,13 +11,14 @@ import numpy
 from dispatcharr._config import options
 from dispatcharr.expr.build import generate
 from dispatcharr.expr.nodes import Node
-from dispatcharr.face import fallback, limits
+from dispatcharr.face import fallback, functions, limits
 from dispatcharr.face.array import is_array
 from dispatcharr.face.waiting import may_wait, pend
 from dispatcharr.ops.kinds import is_planned
 from dispatcharr.ops.table import COPY, GENERATORS
+from dispatcharr.storage import places
 
-__all__ = ["FUNCTIONS"]
+__all__ = ["FUNCTIONS", "constant_node"]
 
 _ROWS = {row.name: row for row in GENERATORS}
 _FLOAT = numpy.dtype(numpy.float64)
@@ -36,6 +37,10 @@ def _made(name: str) -> Callable[..., Any]:
     numpys = getattr(numpy, name)
 
     def function(*args: Any, **kwargs: Any) -> Any:
+        if places.away and name in ("array", "copy") and len(args) == 1 and is_array(args[0]):
+            made = None if kwargs else functions.copied(args[0])
+            if made is not None:
+                return made
         return fallback.call(name, numpys, args, kwargs, None)
 
     return fallback.forward(name, numpys, function, opaque=True)
@@ -54,6 +59,11 @@ def _generated(
         return None
     node = generate(_ROWS[name], params, shape, dtype)
     return pend(node) if may_wait(node, options()) else None
+
+
+def constant_node(value: Any, shape: tuple[int, ...]) -> Node:
+    """Return the node of an array that is ``value``, a scalar of NumPy's, everywhere."""
+    return generate(_ROWS["full"], (value,), shape, value.dtype)
 
 
 def _shape(shape: Any) -> tuple[int, ...] | None:

@@ -19,6 +19,7 @@ from dispatcharr.face.array import is_array, operand, unwrap
 from dispatcharr.face.road import engine
 from dispatcharr.face.waiting import may_wait, pend, run_now
 from dispatcharr.ops.kinds import is_planned
+from dispatcharr.storage import places
 
 if TYPE_CHECKING:
     from dispatcharr.expr.nodes import Node
@@ -109,8 +110,7 @@ class elementwise:
         else:
             if shape == ():
                 values = tuple([value.reshape(1) for value in values])
-            places = range(len(typed.results))
-            nodes = [build(function.row(place), values) for place in places]
+            nodes = [build(function.row(i), values) for i in range(len(typed.results))]
             found = _evaluated(nodes, shape == (), typed.scalar.at_once)
         return tuple(found) if typed.is_tuple else found[0]
 
@@ -152,7 +152,7 @@ def _evaluated(nodes: list[Node], is_number: bool, at_once: bool) -> list[Any]:
     if is_number or at_once:
         engine.evaluate(nodes)
         if is_number:
-            return [node.value[0] for node in nodes if node.value is not None]
+            return [places.read(node.value)[0] for node in nodes if node.value is not None]
         return [_fastpath.wrap(node.value) for node in nodes]
     chosen = options()
     return [pend(node) if may_wait(node, chosen) else run_now(node) for node in nodes]
@@ -170,7 +170,7 @@ def _operand(name: str, value: Any) -> Any:
             f"{type(value).__name__}; convert it to a dtype of numbers"
         )
     if type(found) is numpy.ndarray and not (found.dtype.isnative and found.flags.aligned):
-        found = found.astype(found.dtype.newbyteorder("="))
+        found = places.look(found).astype(found.dtype.newbyteorder("="))
     return found
 
 

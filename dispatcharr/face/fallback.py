@@ -20,16 +20,25 @@ import numpy
 from dispatcharr import _events
 from dispatcharr._config import options
 from dispatcharr._errors import FallbackError, FallbackWarning, user_level
+from dispatcharr.backends import cuda_library
 from dispatcharr.expr.build import SNAPSHOT_BYTES
 from dispatcharr.face import _fastpath, contract
-from dispatcharr.face.array import array_class, unwrap
+from dispatcharr.face.array import array_class, bare, behind, unwrap
+from dispatcharr.face.effects import (
+    OF_SEVERAL,
+    VIEWS,
+    are_views,
+    is_metadata,
+    may_be_written,
+    with_views,
+)
 from dispatcharr.face.limits import slot_of
 from dispatcharr.face.road import engine
-from dispatcharr.storage import pool
+from dispatcharr.storage import places, pool
 from dispatcharr.storage.exports import mark_foreign, root_of
 from dispatcharr.storage.readers import any_pending
 
-__all__ = ["call", "finish", "forward", "left_to_numpy", "measure", "run"]
+__all__ = ["call", "finish", "forward", "left_to_numpy", "measure", "run", "viewed"]
 
 
 def _report(name: str, reason: str) -> None:
@@ -114,7 +123,7 @@ def _arrays_in(value: Any, found: dict[int, Any], seen: dict[int, numpy.ndarray]
     """Collect arrays of ours (by id of the NumPy array behind) and NumPy arrays in arguments."""
     kind = type(value)
     if kind is array_class():
-        host = unwrap(value)
+        host = behind(value)
         found[id(host)] = value
         seen[id(host)] = host
     elif kind is numpy.ndarray:
@@ -139,10 +148,10 @@ def call(
 
     ``reason`` is why it is NumPy's to do; None where there is nothing that could be planned.
     """
-    if name in contract.NAMES:
-        computed = contract.attempt(name, function, args, kwargs)
-        if computed is not contract.LEFT:
-            return computed
+    computed = _elsewhere(name, function, args, kwargs)
+    if computed is not contract.LEFT:
+        return computed
+    reason = cuda_library.explained(reason)
     if reason is not None:
         _report(name, reason)
     ours: dict[int, Any] = {}
@@ -150,8 +159,9 @@ def call(
     _arrays_in(args, ours, hosts)
     if kwargs:
         _arrays_in(kwargs, ours, hosts)
-    plain_args = unwrap(args)
-    plain_kwargs = unwrap(kwargs) if kwargs else kwargs
+    given = bare if is_metadata(name, args) else unwrap
+    plain_args = given(args)
+    plain_kwargs = given(kwargs) if kwargs else kwargs
     if any_pending():
         for host in hosts.values():
             engine.before_write(host)
@@ -162,13 +172,62 @@ def call(
         _note_outs(kwargs["out"], ours)
     before = [(sys.getrefcount(host), sys.getrefcount(root)) for host, root in watched]
     start = time.perf_counter()
-    result = run(function, plain_args, plain_kwargs)
+    result = _run_at_home(name, function, plain_args, plain_kwargs)
     seconds = time.perf_counter() - start
     if watched:
         _note_kept(watched, before, result)
     if reason is not None and _events.listened():
         _events.emit(_events.FallbackRecord(name, reason, seconds))
     return wrap_result(result, ours, {id(root) for _, root in watched}, "call")
+
+
+def _elsewhere(
+    name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Return what is computed in NumPy's stead, or ``LEFT``."""
+    if name in VIEWS and places.in_use():
+        views = viewed(name, function, args, kwargs)
+        if views is not contract.LEFT:
+            return views
+    if places.enabled():
+        made = cuda_library.serve(name, function, bare(args), bare(kwargs))
+        if made is not NotImplemented:
+            return wrap_result(made, {}, set(), "call")
+    return (
+        contract.attempt(name, function, args, kwargs) if name in contract.NAMES else contract.LEFT
+    )
+
+
+def _run_at_home(
+    name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Call a function on arrays whose bytes are at home, and nowhere else if it may write them."""
+    if not places.in_use() or is_metadata(name, args):
+        return run(function, args, kwargs)
+    with places.writing(may_be_written(name, function, args, kwargs)):
+        return run(function, args, kwargs)
+
+
+def viewed(
+    name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Return views that NumPy makes of arrays whose bytes stay where they are, or ``LEFT``."""
+    ours: dict[int, Any] = {}
+    hosts: dict[int, numpy.ndarray] = {}
+    _arrays_in((args, kwargs), ours, hosts)
+    if not any([places.is_placed(host) for host in hosts.values()]):
+        return contract.LEFT
+    count = len(args) if name in OF_SEVERAL else 1
+    # Beyond what is viewed, values are read: where to split, for instance.
+    asked = with_views(name, bare(args[:count]) + unwrap(args[count:]), unwrap(kwargs))
+    if asked is None:
+        return contract.LEFT
+    try:
+        result = function(*asked[0], **asked[1])
+    except Exception:  # NumPy says it again, and warns, when it has the values
+        return contract.LEFT
+    roots = {id(root_of(host)) for host in hosts.values()}
+    return wrap_result(result, ours, roots) if are_views(result, roots) else contract.LEFT
 
 
 def _note_outs(out: Any, ours: dict[int, Any]) -> None:

@@ -13,15 +13,16 @@ from dispatcharr._config import options
 from dispatcharr.expr.build import Declined, build, recast
 from dispatcharr.expr.nodes import Node
 from dispatcharr.face import _fastpath, fallback, limits
-from dispatcharr.face.array import concrete, is_array, operand
+from dispatcharr.face.array import behind, concrete, is_array, operand
 from dispatcharr.face.road import engine
-from dispatcharr.face.waiting import apply, is_large, plans_everything
+from dispatcharr.face.waiting import apply, finish, is_far, is_large, plans_everything
 from dispatcharr.ops.kinds import is_planned
 from dispatcharr.ops.masks import BRANCHES, is_patchy
 from dispatcharr.ops.row import Elementwise
-from dispatcharr.ops.table import BY_NAME, ELEMENTWISE
+from dispatcharr.ops.table import BY_NAME, COPY, ELEMENTWISE
+from dispatcharr.storage import places
 
-__all__ = ["FUNCTIONS", "UFunc", "clip", "where", "write_into"]
+__all__ = ["FUNCTIONS", "UFunc", "clip", "copied", "copy_of", "store_into", "where", "write_into"]
 
 
 class UFunc(_fastpath.Function):  # type: ignore[misc]
@@ -90,7 +91,7 @@ def call_ufunc(row: Elementwise, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     elif row.nout == 1 and plain and len(args) == row.nin + 1 and not _warns_of_third(row):
         operands, out = args[:-1], args[-1]
     if len(operands) == row.nin:
-        if is_array(out) and write_into(row, operands, concrete(out)):
+        if is_array(out) and write_into(row, operands, behind(out)):
             return out
         if plain and out is None and all(_understood(a) for a in operands):
             return apply(row, operands)
@@ -139,7 +140,8 @@ def write_into(row: Elementwise, args: tuple[Any, ...], target: numpy.ndarray) -
     if not all(_understood(arg) for arg in args):
         return False
     values = tuple([operand(arg) for arg in args])
-    if not is_large(row.name, target) and not any(type(v) is Node for v in values):
+    far = places.in_use() and (places.is_placed(target) or any([is_far(v) for v in values]))
+    if not far and not is_large(row.name, target) and not any(type(v) is Node for v in values):
         return False
     if not target.flags.writeable or target.size == 0 or target.ndim == 0:
         return False
@@ -172,10 +174,28 @@ def store_into(node: Node, target: numpy.ndarray, casting: Any = "same_kind") ->
     if _conflicts(node, target):
         engine.evaluate([node])
         if node.value is not None:
-            numpy.copyto(target, node.value)
+            engine.copy_into(target, node.value)
         return True
     engine.store(node, target)
     return True
+
+
+def copy_of(value: Any) -> Node:
+    """Return the node of a copy of a node or a NumPy array."""
+    # NumPy has no plus sign for bools.
+    row = BY_NAME["astype"] if value.dtype.kind == "b" else COPY
+    return build(row, (value,), value.dtype if value.dtype.kind == "b" else None)
+
+
+def copied(array: Any) -> Any:
+    """Return a copy of one of ours that is on a device alone; None for what NumPy is to copy."""
+    host = operand(array)
+    if type(host) is Node or not is_far(host) or not host.flags.c_contiguous:
+        return None
+    try:
+        return finish(copy_of(host), options(), None, (array,))
+    except Declined:
+        return None
 
 
 def _conflicts(node: Node, target: numpy.ndarray) -> bool:
@@ -212,12 +232,14 @@ def _is_foreseen(condition: Any, *choices: Any) -> bool:
     """Return whether NumPy's own loop, which writes once, is the fastest."""
     if type(condition) is not numpy.ndarray or any(type(c) is Node for c in choices):
         return False
+    if is_far(condition) or any([is_far(choice) for choice in choices]):
+        return False
     itemsize = max([c.itemsize for c in choices if type(c) is numpy.ndarray], default=0)
     return (
         condition.dtype == bool
         and condition.nbytes >= limits.UNREAD
         and not plans_everything(options())
-        and not is_patchy(condition, BRANCHES * itemsize)
+        and not is_patchy(places.look(condition), BRANCHES * itemsize)
     )
 
 
@@ -233,7 +255,7 @@ def clip(a: Any, *args: Any, **kwargs: Any) -> Any:
         values = (a, *bounds)
         if all(_understood(v) for v in values):
             out = kwargs["out"]
-            if write_into(BY_NAME["clip"], values, concrete(out)):
+            if write_into(BY_NAME["clip"], values, behind(out)):
                 return out
     return fallback.call("clip", numpy.clip, (a, *args), kwargs)
 
@@ -261,12 +283,15 @@ def astype(array: Any, dtype: Any, order: str, casting: str, subok: bool, copy: 
         except Declined:
             node = None
         if node is not None and node.shape != () and node.size:
-            from dispatcharr.face.waiting import finish
 
             def direct(host: numpy.ndarray) -> numpy.ndarray:
                 return host.astype(wanted, order, casting, subok, copy)  # type: ignore[call-overload,no-any-return]
 
             return finish(node, options(), direct, (array,))
+    if same and copy and order in ("K", "C", "A"):
+        made = copied(array)
+        if made is not None:
+            return made
     host = concrete(array)
     result = host.astype(wanted, order, casting, subok, copy)  # type: ignore[call-overload]
     return array if result is host else _fastpath.wrap(result)

@@ -14,9 +14,10 @@ from typing import Any
 import numpy
 
 from dispatcharr.expr.nodes import Node
-from dispatcharr.face import _fastpath, protocols
-from dispatcharr.face.array import concrete
+from dispatcharr.face import _fastpath, functions, protocols
+from dispatcharr.face.array import behind, concrete, looked_at
 from dispatcharr.face.road import engine
+from dispatcharr.storage import places
 from dispatcharr.storage.exports import mark_foreign
 from dispatcharr.storage.readers import any_pending
 
@@ -36,6 +37,7 @@ class Leaving(_fastpath.Cell):  # type: ignore[misc]
         host = concrete(self)
         if any_pending():
             engine.before_write(host)
+        places.host_write(host)
         return host
 
     @property
@@ -102,52 +104,55 @@ class Leaving(_fastpath.Cell):  # type: ignore[misc]
         return protocols.shown(self._writable()).__dlpack__(**kwargs)
 
     def __dlpack_device__(self) -> Any:
-        return concrete(self).__dlpack_device__()
+        return behind(self).__dlpack_device__()
 
     def to_device(self, device: str, /, *, stream: Any = None) -> Any:
         """Return the array on ``device``: itself on ``"cpu"``, else an error as NumPy's."""
-        host: Any = concrete(self)
+        host: Any = behind(self)
         host.to_device(device, stream=stream)
         return self
 
     def __bool__(self) -> bool:
-        return bool(concrete(self))
+        return bool(looked_at(self))
 
     def __int__(self) -> int:
-        return int(concrete(self))
+        return int(looked_at(self))
 
     def __float__(self) -> float:
-        return float(concrete(self))
+        return float(looked_at(self))
 
     def __complex__(self) -> complex:
-        return complex(concrete(self))
+        return complex(looked_at(self))
 
     def __index__(self) -> int:
-        return operator.index(concrete(self))
+        return operator.index(looked_at(self))
 
     def __bytes__(self) -> bytes:
-        return concrete(self).tobytes()
+        return looked_at(self).tobytes()
 
     def __contains__(self, item: object) -> bool:
         equal: Any = self == item
         return bool(equal.any())
 
     def __iter__(self) -> Iterator[Any]:
-        host = concrete(self)
+        host = behind(self)
         if host.ndim == 0:
             raise TypeError("iteration over a 0-d array")
         if host.dtype.kind == "V":
             mark_foreign(self._writable())  # records are views
-        return iter(host) if host.ndim == 1 else map(_fastpath.wrap, host)
+        if host.ndim > 1:
+            return map(_fastpath.wrap, host)
+        # The iterator reads when it is asked: as long as it lives, no device has the only copy.
+        return iter(protocols.shown(self._writable()) if places.enabled() else concrete(self))
 
     def __repr__(self) -> str:
-        return repr(concrete(self))
+        return repr(looked_at(self))
 
     def __str__(self) -> str:
-        return str(concrete(self))
+        return str(looked_at(self))
 
     def __format__(self, spec: str) -> str:
-        return format(concrete(self), spec)
+        return format(looked_at(self), spec)
 
     def __sizeof__(self) -> int:
         value = self._value
@@ -155,10 +160,13 @@ class Leaving(_fastpath.Cell):  # type: ignore[misc]
         return int(object.__sizeof__(self) + size)
 
     def __copy__(self) -> Any:
-        return _fastpath.wrap(concrete(self).__copy__())
+        made = functions.copied(self)
+        return _fastpath.wrap(concrete(self).__copy__()) if made is None else made
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        made = _fastpath.wrap(concrete(self).__deepcopy__(memo))
+        made = functions.copied(self)
+        if made is None:
+            made = _fastpath.wrap(concrete(self).__deepcopy__(memo))
         memo[id(self)] = made
         return made
 
@@ -169,7 +177,7 @@ class Leaving(_fastpath.Cell):  # type: ignore[misc]
         return rebuild, (concrete(self),)
 
     def __setstate__(self, state: Any) -> None:
-        concrete(self).__setstate__(state)
+        self._writable().__setstate__(state)
 
     @classmethod
     def __class_getitem__(cls, item: Any) -> Any:

@@ -28,9 +28,19 @@ from dispatcharr.face import (
     reductions,
     temporary,
 )
-from dispatcharr.face.array import ArrayMeta, concrete, is_array, set_array_class, unwrap
+from dispatcharr.face.array import (
+    ArrayMeta,
+    behind,
+    concrete,
+    is_array,
+    looked_at,
+    set_array_class,
+    unwrap,
+)  # fmt: skip
+from dispatcharr.face.effects import VIEWS
 from dispatcharr.face.leaving import Leaving
 from dispatcharr.ops.reductions import REDUCTIONS
+from dispatcharr.storage import places
 from dispatcharr.storage.exports import is_visible, root_of
 from dispatcharr.storage.readers import any_pending, observe
 
@@ -69,7 +79,7 @@ class ndarray(Leaving, metaclass=ArrayMeta):
 
     @shape.setter
     def shape(self, shape: Any) -> None:
-        host = concrete(self)
+        host = behind(self)
         if any_pending():
             # Pending work reads this very object: change another one on the same memory.
             host = host.view()
@@ -85,7 +95,7 @@ class ndarray(Leaving, metaclass=ArrayMeta):
     @dtype.setter
     def dtype(self, dtype: Any) -> None:
         held: Any = self  # the attribute is the base class's
-        held._value = concrete(self).view(dtype)
+        held._value = behind(self).view(dtype)
 
     @property
     def ndim(self) -> int:
@@ -118,7 +128,7 @@ class ndarray(Leaving, metaclass=ArrayMeta):
     @strides.setter
     def strides(self, strides: Any) -> None:
         held: Any = self
-        held._value = numpy.lib.stride_tricks.as_strided(concrete(self), strides=strides)
+        held._value = numpy.lib.stride_tricks.as_strided(behind(self), strides=strides)
 
     @property
     def device(self) -> str:
@@ -130,31 +140,31 @@ class ndarray(Leaving, metaclass=ArrayMeta):
     @property
     def T(self) -> Any:
         """The transposed view."""
-        return _fastpath.wrap(concrete(self).T)
+        return _fastpath.wrap(behind(self).T)
 
     @property
     def mT(self) -> Any:
         """The view with the last two axes exchanged."""
-        return _fastpath.wrap(concrete(self).mT)
+        return _fastpath.wrap(behind(self).mT)
 
     @property
     def real(self) -> Any:
         """The real part, a view."""
-        host = concrete(self)
+        host = behind(self)
         return self if host.dtype.kind != "c" else _fastpath.wrap(host.real)
 
     @real.setter
     def real(self, value: Any) -> None:
-        self._writable().real = unwrap(value)
+        self._assign("real", value)
 
     @property
     def imag(self) -> Any:
         """The imaginary part, a view where there is one."""
-        return _fastpath.wrap(concrete(self).imag)
+        return _fastpath.wrap(behind(self).imag)
 
     @imag.setter
     def imag(self, value: Any) -> None:
-        self._writable().imag = unwrap(value)
+        self._assign("imag", value)
 
     @property
     def flat(self) -> Any:
@@ -163,18 +173,17 @@ class ndarray(Leaving, metaclass=ArrayMeta):
 
     @flat.setter
     def flat(self, value: Any) -> None:
-        host: Any = self._writable()
-        host.flat = unwrap(value)
+        self._assign("flat", value)
 
     @property
     def flags(self) -> Any:
         """Memory layout flags."""
-        return concrete(self).flags
+        return behind(self).flags
 
     @property
     def base(self) -> Any:
         """The array whose memory this one views, None if it owns its memory."""
-        host = concrete(self)
+        host = behind(self)
         base, root = host.base, root_of(host)
         # A lease and its like are no arrays; the root is what they stand for.
         shown = base if root is host or isinstance(base, numpy.ndarray) else root
@@ -190,6 +199,11 @@ class ndarray(Leaving, metaclass=ArrayMeta):
 
     def __rdivmod__(self, other: Any) -> Any:
         return _DIVMOD(other, self)
+
+    def _assign(self, name: str, value: Any) -> None:
+        given, host = unwrap(value), self._writable()
+        with places.writing((host,)):
+            setattr(host, name, given)
 
     # --- methods that are planned, or that hand out self ----------------------------------------
 
@@ -270,6 +284,23 @@ _ALONE = {
 }  # fmt: skip
 
 
+#: Methods whose results have nothing to do with the array any more.
+_READS = {"dumps", "flatten", "item", "tobytes", "tolist"}
+
+
+def _on_device(name: str, array: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Do what a method does to an array that is on a device, or return ``LEFT``."""
+    if name in VIEWS:
+        return fallback.viewed(name, getattr(numpy.ndarray, name), (array, *args), kwargs)
+    if (name == "copy" or (name == "flatten" and array.ndim == 1)) and not args and not kwargs:
+        made = functions.copied(array)
+        return contract.LEFT if made is None else made
+    if name == "fill" and len(args) == 1 and not kwargs and type(args[0]) in (bool, int, float):
+        array[...] = args[0]
+        return None
+    return contract.LEFT
+
+
 def _method(name: str) -> Callable[..., Any]:
     numpys = getattr(numpy.ndarray, name)
     writes = name in _WRITES
@@ -278,9 +309,15 @@ def _method(name: str) -> Callable[..., Any]:
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         if not is_array(self):
             return fallback.call(name, numpys, (self, *args), kwargs)
-        host = self._writable() if writes else concrete(self)
+        if places.in_use():
+            made = _on_device(name, self, args, kwargs)
+            if made is not contract.LEFT:
+                return made
         if args or kwargs or name not in _ALONE:
+            if writes:
+                self._writable()
             return fallback.call(name, numpys, (self, *args), kwargs, reason)
+        host = self._writable() if writes else looked_at(self) if name in _READS else concrete(self)
         result = numpys(host)
         return self if result is host else _fastpath.wrap(result)
 
@@ -331,3 +368,5 @@ set_array_class(ndarray)
 operators.install()
 _measure_temporaries()
 observe(_fastpath.set_pending)
+places.observe(_fastpath.placed)
+places.watch(_fastpath.writes)

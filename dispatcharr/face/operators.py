@@ -13,14 +13,17 @@ from dispatcharr._config import options
 from dispatcharr.expr.build import Declined, build, recast
 from dispatcharr.expr.nodes import Node
 from dispatcharr.face import _fastpath, fallback, limits
-from dispatcharr.face.array import concrete, is_array, operand, unwrap
-from dispatcharr.face.functions import FUNCTIONS, store_into, write_into
+from dispatcharr.face.array import behind, concrete, is_array, operand, unwrap
+from dispatcharr.face.creation import constant_node
+from dispatcharr.face.functions import FUNCTIONS, copy_of, store_into, write_into
 from dispatcharr.face.pinned import settle_pinned
 from dispatcharr.face.road import engine
 from dispatcharr.face.temporary import is_temporary_item, set_item_count
-from dispatcharr.face.waiting import apply, is_large, may_wait
+from dispatcharr.face.waiting import apply, is_far, is_large, may_wait
+from dispatcharr.ops.kinds import is_planned
 from dispatcharr.ops.row import Elementwise
 from dispatcharr.ops.table import BY_NAME, COPY, ELEMENTWISE
+from dispatcharr.storage import places
 from dispatcharr.storage.exports import mark_foreign
 from dispatcharr.storage.readers import any_pending
 
@@ -30,6 +33,8 @@ _BY_OPERATOR = {row.operator: row for row in ELEMENTWISE if row.operator is not 
 #: The row behind ``**``, for some of whose exponents NumPy has other ways.
 _POWER = _BY_OPERATOR["pow"]
 _PLAIN = {int, float, complex, bool, numpy.ndarray}
+#: Bytes that are better copied to a device than written by a kernel.
+PATCH = 4096
 
 
 class _Names(list[str]):
@@ -146,12 +151,14 @@ def _inplace(name: str) -> Callable[[Any, Any], Any]:
         used, operands = _power_row(row, array, other)
         if planned and type(operand(array)) is Node and _rebind(used, array, operands):
             return array
-        host = concrete(array)
+        host = behind(array)
         if planned and write_into(used, operands, host):
             return array
         if any_pending():
             engine.before_write(host)
-        result = operate(host, unwrap(other))
+        given = unwrap(other)
+        with places.writing((host,)):
+            result = operate(host, given)
         return array if result is host else _fastpath.wrap(result)
 
     return handler
@@ -188,12 +195,32 @@ def _rebind(row: Elementwise, array: Any, operands: tuple[Any, ...]) -> bool:
 
 
 def _getitem(array: Any, key: Any) -> Any:
+    if places.away:
+        host = behind(array)
+        view = _part(host, key) if places.is_away(host) else None
+        if view is not None and (view.ndim or Ellipsis in _as_tuple(key)):
+            return _fastpath.wrap(view)
+        if view is not None and view.dtype.kind != "V":
+            return places.look(view)[()]
     host = concrete(array)
     result = host[unwrap(key)]
     if type(result) is numpy.void:
         engine.before_write(host)
         mark_foreign(host)  # a record is a view
     return _fastpath.wrap(result)
+
+
+def _as_tuple(key: Any) -> tuple[Any, ...]:
+    return key if type(key) is tuple else (key,)
+
+
+def _part(host: numpy.ndarray, key: Any) -> numpy.ndarray | None:
+    """Return a view of what a basic key names, also of an element; None for other keys."""
+    keys = tuple([int(k) if isinstance(k, numpy.integer) else k for k in _as_tuple(key)])
+    if type(key) is str or not _is_basic(keys):
+        return host[key] if type(key) is str else None
+    found: numpy.ndarray = host[keys if Ellipsis in keys else (*keys, Ellipsis)]
+    return found
 
 
 def _is_basic(key: Any) -> bool:
@@ -208,15 +235,41 @@ def _setitem(array: Any, key: Any, item: Any) -> None:
         _Counted.seen = count
         return
     temporary = is_array(item) and is_temporary_item(count)
-    host = concrete(array)
+    host = behind(array)
     if any_pending():
         engine.before_write(host)
     value = operand(item)
+    if places.in_use() and places.is_placed(host) and _put(_part(host, key), value, temporary):
+        return
     if _is_basic(key) and (type(value) is Node or _is_large(value)):
         target = host[key]
         if type(target) is numpy.ndarray and _assign(target, value, temporary):
             return
-    host[unwrap(key)] = unwrap(item)
+    place, given = unwrap(key), unwrap(item)
+    with places.writing((host,)):
+        host[place] = given
+
+
+def _put(target: numpy.ndarray | None, value: Any, temporary: bool) -> bool:
+    """Write ``value`` into a view of memory with a mirror; return whether that was done."""
+    if target is None or not target.flags.writeable or not is_planned(target.dtype):
+        return False
+    if type(value) is list:
+        value = numpy.asarray(unwrap(value))
+    elif type(value) not in _PLAIN and not isinstance(value, (Node, numpy.generic)):
+        return False
+    if target.nbytes <= PATCH and not is_far(value) and type(value) is not Node:
+        made = numpy.empty(target.shape, target.dtype)
+        made[...] = places.look(value) if type(value) is numpy.ndarray else value
+        if places.patch(target, made):
+            return True
+        value = made
+    if type(value) is Node or type(value) is numpy.ndarray:
+        return _assign(target, value, temporary)
+    constant = numpy.empty((), target.dtype)
+    constant[...] = value
+    node = constant_node(constant[()], target.shape)
+    return target.ndim > 0 and target.size > 0 and store_into(node, target)
 
 
 def _is_large(value: Any) -> bool:
@@ -225,16 +278,24 @@ def _is_large(value: Any) -> bool:
 
 def _assign(target: numpy.ndarray, value: Any, temporary: bool) -> bool:
     """Write ``value`` into the view ``target`` by a kernel of its own, where that is sound."""
-    if not target.flags.writeable or target.ndim == 0 or target.shape != value.shape:
+    if not target.flags.writeable or target.ndim == 0:
         return False
-    if type(value) is Node and not temporary:
+    if target.shape != value.shape and not places.is_placed(target):
+        return False
+    if type(value) is Node and not (temporary and target.shape == value.shape):
         engine.evaluate([value])
         value = value.value
     try:
-        node = value if type(value) is Node else build(COPY, (value,))
+        if target.shape != value.shape:
+            value = numpy.broadcast_to(value, target.shape)
+        if type(value) is Node:
+            node = value
+        else:
+            far = is_far(value) or places.is_placed(target)
+            node = copy_of(value) if far else build(COPY, (value,))
         return store_into(node, target, "unsafe")
-    except Declined:
-        return False
+    except (Declined, ValueError):
+        return False  # NumPy words what does not broadcast
 
 
 def _length(array: Any) -> int:

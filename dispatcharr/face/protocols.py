@@ -13,6 +13,7 @@ from dispatcharr.face.array import array_class, concrete, is_array
 from dispatcharr.face.road import engine
 from dispatcharr.ops.reductions import REDUCTIONS
 from dispatcharr.ops.table import BY_UFUNC
+from dispatcharr.storage import places
 from dispatcharr.storage.exports import lend, mark_foreign, root_of
 from dispatcharr.storage.readers import any_pending
 
@@ -40,6 +41,7 @@ def as_numpy(array: Any, dtype: Any, copy: bool | None) -> numpy.ndarray:
 
 def shown(host: numpy.ndarray) -> numpy.ndarray:
     """Return a view of ``host`` for the outside; see :func:`dispatcharr.storage.exports.lend`."""
+    places.host_write(host)
     # Small memory need not be counted: operands are copied when they are recorded. A small view of
     # large memory must be: what is written through it is read elsewhere.
     return lend(host) if root_of(host).nbytes > SNAPSHOT_BYTES else host.view()

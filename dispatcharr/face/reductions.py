@@ -15,18 +15,20 @@ import numpy
 
 from dispatcharr import _events
 from dispatcharr._config import options
-from dispatcharr.expr.build import Declined, build
+from dispatcharr.expr.build import Declined
 from dispatcharr.expr.nodes import Node
 from dispatcharr.expr.order import empty_in_order, order_of
 from dispatcharr.face import _fastpath, fallback, limits
-from dispatcharr.face.array import concrete, is_array, operand
+from dispatcharr.face.array import behind, is_array, operand
+from dispatcharr.face.chosen import chooses_enough, chosen, masked_row
 from dispatcharr.face.road import engine, fuse
 from dispatcharr.face.temporary import is_temporary_argument, is_temporary_self
-from dispatcharr.face.waiting import plans_everything
+from dispatcharr.face.waiting import is_far, plans_everything
 from dispatcharr.ops.kinds import INEXACT, is_planned
 from dispatcharr.ops.masks import has_short_runs
-from dispatcharr.ops.reductions import CHOSEN, REDUCTIONS
+from dispatcharr.ops.reductions import REDUCTIONS
 from dispatcharr.ops.row import Reduction
+from dispatcharr.storage import places
 
 __all__ = ["FUNCTIONS", "method", "reduce"]
 
@@ -68,7 +70,7 @@ def reduce(
         if _events.listened():
             _events.emit(_events.DirectRecord(row.name))
         if not args and not kwargs:
-            return _fastpath.wrap(function(value))
+            return _fastpath.wrap(function(places.look(value)))
         return fallback.call(row.name, function, (array, *args), kwargs, "it is small")
     asked = _planned_arguments(row, args, kwargs)
     if asked is None:
@@ -92,6 +94,8 @@ def reduce(
 def _stays_direct(
     row: Reduction, host: numpy.ndarray, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> bool:
+    if places.away and (is_far(host) or is_far(operand(kwargs.get("where")))):
+        return False
     if "where" not in kwargs or row.masked is None:
         if host.nbytes < limits.limit_of(row.name, host.dtype):
             return True
@@ -100,7 +104,7 @@ def _stays_direct(
         return True
     # Along the runs of a mask NumPy's own loops are as fast as ours.
     mask = operand(kwargs["where"])
-    return type(mask) is numpy.ndarray and not has_short_runs(mask, host.shape)
+    return type(mask) is numpy.ndarray and not has_short_runs(places.look(mask), host.shape)
 
 
 def _masked_as(row: Reduction) -> str:
@@ -139,8 +143,8 @@ def _plan_and_run(
     keep = not temporary
     masked = "where" in asked
     if masked:
-        row = _masked_row(row, dtype, asked)
-        value, keep = _chosen(value, asked["where"], temporary), False
+        row = masked_row(row, dtype, asked)
+        value, keep = chosen(value, asked["where"], temporary), False
     elif type(value) is numpy.ndarray and not value.flags.aligned:
         raise Declined("an operand is misaligned in memory")
     request = fuse.ReduceRequest(
@@ -155,15 +159,15 @@ def _plan_and_run(
     result = _result(value, axes, keepdims, dtype)
     told = None if row.unsure else errors
     record = engine.reduce(value, request, told, result.ravel(order="K"), keep)
+    result = _seen(row, value, result, out)
     if row.unsure and _would_warn(record, errors):
         raise Declined("what the mask lets through may err, which is NumPy's to warn of")
-    if row.unsure and numpy.isnan(result).any() and not _chooses_enough(asked, value.shape, axes):
+    if row.unsure and numpy.isnan(result).any() and not chooses_enough(asked, value.shape, axes):
         raise Declined("a slice of which too little is chosen is NumPy's to warn of")
-    if row.ordered and order_of(value) is not None:
-        result = result.copy()  # NumPy's places are in C order
     if out is not None:
         engine.before_write(target)
-        numpy.copyto(target, result)
+        with places.writing((target,)):
+            numpy.copyto(target, result)
         return out
     if result.ndim == 0:
         return int(result) if plain else result[()]
@@ -172,13 +176,13 @@ def _plan_and_run(
     return made
 
 
-def _masked_row(row: Reduction, dtype: numpy.dtype[Any], asked: dict[str, Any]) -> Reduction:
-    """Return what ``where=`` runs."""
-    if row.masked is None or not asked.keys() >= set(row.masked.needs):
-        raise Declined("NumPy demands more arguments with where")
-    if row.masked.unsure and dtype.kind not in "fc":
-        raise Declined("a result that cannot be NaN does not say what NumPy would warn of")
-    return row.masked
+def _seen(row: Reduction, value: Any, result: numpy.ndarray, out: Any) -> numpy.ndarray:
+    """Return the result, at home where it is looked at, in NumPy's memory order."""
+    if result.ndim == 0 or row.unsure or row.ordered or out is not None:
+        places.home(result)
+    if row.ordered and order_of(value) is not None:
+        return result.copy()  # NumPy's places are in C order
+    return result
 
 
 def _params(
@@ -239,35 +243,9 @@ def _would_warn(record: Any, errors: tuple[str, ...] | None) -> bool:
     return any(modes.get(kind) == "warn" for kind, _ in record.fp_errors)
 
 
-def _chosen(value: Any, where: Any, temporary: bool) -> Node:
-    """Return the pair of ``value`` and its mask."""
-    mask = operand(where)
-    if type(mask) not in (Node, numpy.ndarray) or mask.dtype != bool or mask.shape == ():
-        raise Declined("its mask is not an array of bool")
-    if temporary and type(value) is Node and value.value is None:
-        # No array shows the copy, so that its values are not stored.
-        value = Node(
-            value.row, value.operands, value.shape, value.dtype, value.order, value.errors,
-            value.params,
-        )  # fmt: skip
-    pair = build(CHOSEN, (value, mask))
-    if pair.shape != value.shape:
-        raise Declined("its mask does not broadcast to the array")
-    return pair
-
-
-def _chooses_enough(asked: dict[str, Any], shape: tuple[int, ...], axes: tuple[int, ...]) -> bool:
-    """Return whether the mask leaves every slice enough elements for a result that is a number."""
-    where = asked["where"]
-    mask = numpy.broadcast_to(concrete(where) if is_array(where) else where, shape)
-    # Without axes NumPy counts many times as fast.
-    chosen = numpy.count_nonzero(mask, axis=axes if len(axes) < len(shape) else None)
-    return bool(numpy.all(chosen > max(asked.get("ddof", 0), 0)))
-
-
 def _target(out: Any, shape: tuple[int, ...], dtype: numpy.dtype[Any]) -> numpy.ndarray:
     """Return the memory behind ``out``, where the result can be written there as it is."""
-    host = concrete(out) if is_array(out) else out
+    host = behind(out) if is_array(out) else out
     if type(host) is not numpy.ndarray or host.shape != shape or host.dtype != dtype:
         raise Declined("its out is not of the result's shape and dtype")
     if not host.flags.writeable or not host.flags.aligned or 0 in host.strides:

@@ -27,16 +27,21 @@ from dispatcharr.face.fallback import left_to_numpy, run
 from dispatcharr.face.pinned import note_large, settle_pinned
 from dispatcharr.face.road import engine
 from dispatcharr.ops.row import Elementwise
+from dispatcharr.storage import places
 from dispatcharr.storage.exports import is_visible
 from dispatcharr.storage.pool import machine_memory
 from dispatcharr.storage.readers import Reader
 
 observe_alone(_fastpath.mistaken)
 
-__all__ = ["apply", "is_large", "is_small", "may_wait", "pend", "plans_everything", "run_now"]
+__all__ = [
+    "apply", "is_far", "is_large", "is_small", "may_wait", "pend", "plans_everything", "run_now",
+]  # fmt: skip
 
 #: A pending graph is run when it has grown to this many nodes.
 MOST_NODES = 60
+#: Bytes up to which what is on a device alone had better come home than be operated on there.
+FEW = 512
 
 
 def plans_everything(chosen: Options) -> bool:
@@ -44,9 +49,16 @@ def plans_everything(chosen: Options) -> bool:
     return chosen.backend != "auto" or chosen.defer == "always" or bool(chosen.verify)
 
 
+def is_far(value: Any) -> bool:
+    """Return whether an array is on a device alone, and more than a few numbers."""
+    return type(value) is numpy.ndarray and value.nbytes > FEW and places.is_away(value)
+
+
 def is_large(name: str, host: numpy.ndarray) -> bool:
     """Return whether an operation on ``host`` alone is to be planned."""
-    return host.nbytes >= limits.limit_of(name, host.dtype) or plans_everything(options())
+    if host.nbytes >= limits.limit_of(name, host.dtype) or plans_everything(options()):
+        return True
+    return is_far(host)
 
 
 def is_small(name: str, values: tuple[Any, ...], chosen: Options) -> bool:
@@ -60,7 +72,9 @@ def is_small(name: str, values: tuple[Any, ...], chosen: Options) -> bool:
         return True
     largest = max(arrays, key=_nbytes) if len(arrays) > 1 else arrays[0]
     item = max([array.itemsize for array in arrays])
-    return _joint_size(arrays) * item < limits.limit_of(name, largest.dtype)
+    if _joint_size(arrays) * item >= limits.limit_of(name, largest.dtype):
+        return False
+    return not places.away or not any([is_far(array) for array in arrays])
 
 
 def _nbytes(host: numpy.ndarray) -> int:
@@ -79,7 +93,7 @@ def may_wait(node: Node, chosen: Options) -> bool:
     """Return whether ``node`` may stay pending: section 4 of the design page."""
     if chosen.defer == "never" or node.shape == () or node.size == 0:
         return False
-    if chosen.defer == "auto":
+    if chosen.defer == "auto" and not _is_placed(node):
         dtype = max([o.dtype for o in node.operands], key=_itemsize, default=node.dtype)
         nbytes = node.size * dtype.itemsize
         if nbytes < limits.limit_of(node.row.name, dtype) and node.count == 1 and not node.site:
@@ -94,6 +108,13 @@ def may_wait(node: Node, chosen: Options) -> bool:
         if is_visible(leaf.root):
             return False
     return not _in_dask_task()
+
+
+def _is_placed(node: Node) -> bool:
+    """Return whether a device holds what ``node`` reads: a launch costs more than waiting."""
+    if not places.enabled():
+        return False
+    return any([leaf.host.nbytes > FEW and places.is_placed(leaf.host) for leaf in node.leaves])
 
 
 def _itemsize(dtype: numpy.dtype) -> int:
@@ -146,6 +167,8 @@ def apply(
     if call is not None and not site and is_small(row.name, values, chosen):
         if _events.listened():
             _events.emit(_events.DirectRecord(row.name))
+        if places.away:
+            values = tuple([places.look(v) if type(v) is numpy.ndarray else v for v in values])
         result = run(call, values, {})
         return tuple(map(_fastpath.wrap, result)) if row.nout > 1 else _fastpath.wrap(result)
     try:

@@ -6,16 +6,19 @@ Counts are of elements and bytes, never of seconds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy
 
 from dispatcharr.plan.region import Instruction, Layout, Region
+from dispatcharr.storage import places
+from dispatcharr.storage.exports import is_visible, root_of
 from dispatcharr.storage.pool import recycled
 
-__all__ = ["Work", "count_work", "register_dtypes"]
+__all__ = ["Whereabouts", "Work", "count_work", "located", "register_dtypes", "whereabouts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +41,15 @@ class Work:
         Cost class and dtype character of the terminal reduction.
     contiguous : bool
         Whether every operand is contiguous over the collapsed space.
-    moves : int
-        Bytes of inputs that are not yet at the backend's place.
     key : str
         Kernel class for learned corrections: cost classes and size class, e.g. ``"arith+trig/22"``.
+    scalar : bool
+        Whether the terminal reduction leaves one element, which is read at once.
+    states : tuple of str
+        Where each input is, ``"host"``, ``"both"`` or ``"device"``, or ``""`` where that does not
+        matter; nothing at all where no device is in use.
+    to_host, to_device : int
+        Bytes to be moved for a run on the host, and for one on the device.
     """
 
     elements: int
@@ -52,7 +60,10 @@ class Work:
     reduction: tuple[str, str] | None
     contiguous: bool
     key: str
-    moves: int = 0
+    scalar: bool = False
+    states: tuple[str, ...] = ()
+    to_host: int = 0
+    to_device: int = 0
 
     @property
     def bytes_touched(self) -> int:
@@ -78,7 +89,9 @@ def count_work(region: Region, fresh: Sequence[bool]) -> Work:
         (instruction.row.cost, _loop_char(region, instruction)) for instruction in region.program
     )
     reduction = None
+    scalar = False
     if region.reducing is not None:
+        scalar = math.prod(region.reducing.shape) == 1
         registers = register_dtypes(region)
         reduction = (region.reducing.row.cost, registers[region.reducing.register].char)
     contiguous = all(layout.contiguous or not layout.shape for layout in region.inputs) and all(
@@ -92,7 +105,63 @@ def count_work(region: Region, fresh: Sequence[bool]) -> Work:
         for size, is_fresh in zip(stored, fresh, strict=False)
         if is_fresh and not recycled(size)
     )
-    return Work(elements, read, sum(stored), bytes_fresh, ops, reduction, contiguous, key)
+    return Work(elements, read, sum(stored), bytes_fresh, ops, reduction, contiguous, key, scalar)
+
+
+#: A view of less than this part of its memory is moved alone.
+_PART = 4
+
+
+#: Where each input is, and the bytes to be moved to the host and to the device.
+Whereabouts = tuple[tuple[str, ...], int, int]
+
+
+def located(work: Work, where: Whereabouts) -> Work:
+    """Return ``work`` with where its operands are."""
+    states, to_host, to_device = where
+    return replace(work, states=states, to_host=to_host, to_device=to_device)
+
+
+def whereabouts(
+    inputs: Sequence[numpy.ndarray | None], outputs: Sequence[numpy.ndarray] = ()
+) -> Whereabouts:
+    """Return where operands are now. Memory is moved as a whole, once for all views of it.
+
+    Parameters
+    ----------
+    inputs : sequence of array or None
+        What is read; None for what is not made yet, of which nothing is counted.
+    outputs : sequence of array
+        What is written. Nothing has to be moved of memory that is overwritten as a whole.
+    """
+    states: list[str] = []
+    moved = {"host": 0, "both": 0, "device": 0}
+    seen: set[int] = set()
+    for host in inputs:
+        state = "" if host is None else places.state(host)
+        if host is not None and host.ndim == 0 and state == "host":
+            state = ""  # it goes with the launch
+        if host is not None and state:
+            moved[state] += _moved(host, seen)
+        states.append(state)
+    for host in outputs:
+        root = root_of(host)
+        # What others see comes home at once.
+        if host.nbytes < root.nbytes or is_visible(root):
+            moved[places.state(host)] += _moved(host, seen)
+    return tuple(states), moved["device"], moved["host"]
+
+
+def _moved(host: numpy.ndarray, seen: set[int]) -> int:
+    """Return the bytes that are moved for ``host``, besides those of what was seen before."""
+    root = root_of(host)
+    if id(root) in seen:
+        return 0
+    part, whole = min(host.nbytes, root.nbytes), root.nbytes
+    if part * _PART > whole:
+        seen.add(id(root))
+        return int(whole)
+    return int(part)
 
 
 def register_dtypes(region: Region) -> list[numpy.dtype[Any]]:

@@ -1,4 +1,4 @@
-"""Measure this machine: bandwidths, op costs, page faults, and what calls and wake-ups cost.
+"""Measure this machine: bandwidths, op costs, page faults, what calls and wake-ups cost, a device.
 
 What is timed is what the blocks engine does: the rows' own NumPy calls on blocks that stay in
 cache, the shared thread pool, fresh NumPy memory. A figure is a low quantile of several short
@@ -13,12 +13,16 @@ far.
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from statistics import median
 from typing import Any
 
+from dispatcharr._errors import ProfileWarning, user_level
 from dispatcharr.backends.base import Profile
+from dispatcharr.devices.device import CompileError, Device, DeviceError, DeviceMemoryError
+from dispatcharr.devices.found import device as found_device
 from dispatcharr.route import measures
 from dispatcharr.route.bench import Bench
 from dispatcharr.route.probes import op_cost, probes
@@ -30,6 +34,8 @@ QUICK_LIMIT = 2.0
 #: Seconds that are planned for; what is left to the limit is for steps that take longer.
 _PLANNED, _QUICK_PLANNED = 12.0, 1.6
 _ROUNDS = 3
+#: Seconds after which nothing further of a device is measured.
+_DEVICE, _QUICK_DEVICE = 2.5, 0.8
 
 Progress = Callable[[float, str], None]
 
@@ -44,7 +50,7 @@ def calibrate(
     Parameters
     ----------
     quick : bool
-        Take at most 2 seconds in place of 20.
+        Take at most 2 seconds in place of 20; a device takes up to 3 more.
     progress : callable, optional
         Called with the share that is done, 0 to 1, and what comes next.
     overhead : mapping, optional
@@ -67,10 +73,32 @@ def calibrate(
                 progress((number + share) / rounds, what)
 
         found.append(_measure(Bench.begin(planned, limit), tell))
+    profile = _middle(found)
+    device = found_device()
+    if device is not None:
+        if progress is not None:
+            progress(1.0, device.props.name)
+        figures = _device_figures(device, _QUICK_DEVICE if quick else _DEVICE)
+        profile = replace(profile, devices={device.props.uuid: figures} if figures else {})
     if progress is not None:
         progress(1.0, "done")
-    profile = _middle(found)
     return replace(profile, overhead={**profile.overhead, **(overhead or {})})
+
+
+def _device_figures(device: Device, budget: float) -> dict[str, Any]:
+    """Return what a device takes; nothing, and a warning, where it fails at being measured."""
+    from dispatcharr.route.device_measures import device_figures
+
+    try:
+        return device_figures(device, budget)
+    except (DeviceError, DeviceMemoryError, CompileError) as error:
+        warnings.warn(
+            f"calibrate: the device {device.props.name} could not be measured: {error}. "
+            "What is expected of it stands",
+            ProfileWarning,
+            stacklevel=user_level(),
+        )
+        return {}
 
 
 def _measure(bench: Bench, tell: Progress) -> Profile:

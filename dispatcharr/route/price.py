@@ -3,8 +3,9 @@
 Every term is in seconds and comes from the rates; there is no other number in here. The model of a
 kernel over ``n`` elements:
 
-- ``overhead``, ``launch``, ``compile``: as the rates say. ``transfer``: the bytes still to be
-  moved.
+- ``overhead``, ``launch``, ``compile``: as the rates say; a reduction on a device has a second
+  launch. ``transfer``: the bytes still to be moved, to the device or home, and what each copy takes
+  besides. ``sync``: what waiting for a device takes where the result is read at once.
 - ``wake``: once, where the kernel is long enough to be shared out.
 - ``calls``: the blocks engine makes one NumPy call per instruction and block. A single instruction
   without a reduction needs no temporaries and so is one call per thread, whatever its length, and
@@ -47,6 +48,7 @@ TERMS = (
     "fault",
     "transfer",
     "launch",
+    "sync",
     "compile",
     "correction",
 )
@@ -75,6 +77,12 @@ class Estimate:
         The uncorrected part that grows with the kernel, to which the correction applies.
     engine : str
         How the backend would run the kernel's body; empty where it has one way.
+    device : bool
+        Whether the backend is a device.
+    back : float
+        Seconds that the results would take to the host; in no total, since nobody may want them.
+    margin : float
+        Share of the host's price that a device may ask at most before data is moved there.
     """
 
     backend: str
@@ -84,6 +92,9 @@ class Estimate:
     run: float
     sized: float
     engine: str = ""
+    device: bool = False
+    back: float = 0.0
+    margin: float = 1.0
 
     @property
     def label(self) -> str:
@@ -98,6 +109,11 @@ class Estimate:
     def term(self, name: str) -> float:
         """Return one part by name."""
         return self.parts[TERMS.index(name)]
+
+    @property
+    def once(self) -> float:
+        """The part of the total that later runs need not pay: transfers and compilation."""
+        return self.term("transfer") + self.term("compile")
 
     @property
     def correction(self) -> float:
@@ -141,33 +157,38 @@ def price(
     memory = _memory_seconds(work.bytes_touched, rates, lanes)
     compute = share * sum([op_seconds(rates.op, cost, dtype) for cost, dtype in steps])
     fault = work.bytes_fresh * rates.fault
-    transfer = work.moves / rates.transfer
+    transfer = _transfer_seconds(work, rates)
+    launch = rates.launch + (rates.again if work.reduction is not None else 0.0)
+    sync = rates.sync if work.scalar else 0.0
 
     loops = max(len(steps), 1) if block else 1
     overlap = -min(memory, compute) / loops
     sized = calls + fault + memory + compute + overlap
-    run = rates.overhead + wake + rates.launch + correction * sized
+    run = rates.overhead + wake + launch + sync + correction * sized
+    parts = (
+        rates.overhead, wake, calls, memory, compute, overlap, fault, transfer, launch, sync,
+        rates.compile, correction,
+    )  # fmt: skip
     return Estimate(
         backend=backend,
-        parts=(
-            rates.overhead,
-            wake,
-            calls,
-            memory,
-            compute,
-            overlap,
-            fault,
-            transfer,
-            rates.launch,
-            rates.compile,
-            correction,
-        ),
+        parts=parts,
         seconds=transfer + rates.compile + run,
         bound="memory" if memory > compute else "compute",
         run=run,
         sized=sized,
         engine=engine,
+        device=rates.device,
+        back=work.bytes_written / rates.home + rates.copy if work.bytes_written else 0.0,
+        margin=rates.margin,
     )
+
+
+def _transfer_seconds(work: Work, rates: Rates) -> float:
+    moved = work.to_device if rates.device else work.to_host
+    if not moved:
+        return 0.0
+    copies = max(work.states.count("host" if rates.device else "device"), 1)
+    return moved / rates.transfer + copies * rates.copy
 
 
 def _block_elements(work: Work, steps: tuple[tuple[str, str], ...], rates: Rates) -> int:

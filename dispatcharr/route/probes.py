@@ -101,6 +101,7 @@ REPRESENTATIVE: dict[str, tuple[str, Sampler]] = {
     "log": ("log", _one),
     "trig": ("sin", _wide),
     "power": ("power", _raised),
+    "float_power": ("float_power", _raised),
     "round": ("floor", _wide),
     "select": ("where", _chosen),
     "cast": ("astype", _one),

@@ -1,5 +1,8 @@
 """Which backend gets a kernel: the cheapest that can run it, unless the user said otherwise.
 
+A device gets one whose data is on the host only where it would be cheaper by a margin, the way home
+of the results included, or where ``moving`` says that it is time to move.
+
 A decision keeps every price and every refusal, so that it can be explained afterwards. A forced
 backend that refuses a kernel does not fail the program: the cheapest other one runs it, and the
 reason says so. Equal prices go to the candidate named first.
@@ -7,6 +10,7 @@ reason says so. Equal prices go to the candidate named first.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
@@ -18,6 +22,7 @@ from dispatcharr.backends.base import Backend, Profile, Rates, host_rates, label
 from dispatcharr.kernels import native
 from dispatcharr.plan.work import Work
 from dispatcharr.route.correct import Corrections, keep_at_exit
+from dispatcharr.route.moving import placed, waited_for
 from dispatcharr.route.price import Estimate, price
 from dispatcharr.storage.pool import SYSTEM_RECYCLES, recycled
 
@@ -51,6 +56,8 @@ class Decision:
     better : Estimate or None
         Of a kernel that would be cheaper still and is not built yet; ``run`` is what it would take
         then.
+    note : str
+        Why it is not the cheapest one, where data is to be moved, or is not.
     """
 
     backend: str
@@ -60,6 +67,7 @@ class Decision:
     measured: float | None = None
     engines: tuple[tuple[str, str], ...] = ()
     better: Estimate | None = None
+    note: str = ""
 
     @property
     def reason(self) -> str:
@@ -68,6 +76,8 @@ class Decision:
             return f"forced by use_backend({self.forced!r})"
         found = ", ".join([str(estimate) for estimate in self.estimates])
         reason = f"cheapest of {len(self.estimates)}: {found}"
+        if self.note:
+            reason = f"{self.note}: {found}"
         if len(self.estimates) == 1:
             reason = f"the only one that can: {found}"
         if self.forced is None:
@@ -114,6 +124,11 @@ class _Desk:
             self.rates[label(backend), built] = found
         return found
 
+    def way_home(self, candidates: Candidates) -> Rates | None:
+        """Return the rates of the device that data is brought home from."""
+        found = [self.rates_of(backend, True) for backend, _ in candidates]
+        return next((rates for rates in found if rates.device), None)
+
     def ratio(self, backend: Backend, able: Sequence[Backend], key: str) -> float:
         siblings = [
             label(other) for other in able if other is not backend and other.place == backend.place
@@ -142,6 +157,7 @@ def choose(
     profile: Profile,
     forced: str | None = None,
     built: Set[str] = frozenset(),
+    going: bool | None = None,
 ) -> Decision:
     """Return which backend is to run ``work``, and why.
 
@@ -157,6 +173,9 @@ def choose(
         Name of the backend that the user asked for.
     built : set of str
         Labels of backends that need not compile this kernel any more.
+    going : bool, optional
+        Whether a device is to run it, data or not; where it is not said, one does if that pays in
+        one run.
 
     Raises
     ------
@@ -167,10 +186,10 @@ def choose(
     able = [backend for backend, refusal in candidates if refusal is None]
     ratios = tuple([desk.ratio(backend, able, work.key) for backend in able])
     answers = tuple([(label(backend), refusal) for backend, refusal in candidates])
-    key = (work, forced, ratios, frozenset(built), answers)
+    key = (work, forced, ratios, frozenset(built), answers, going)
     found = desk.decisions.get(key)
     if found is None:
-        found = _decide(desk, work, candidates, able, ratios, forced, built)
+        found = _decide(desk, work, candidates, able, ratios, forced, built, going)
         if len(desk.decisions) >= _REMEMBERED:
             desk.decisions.clear()
         desk.decisions[key] = found
@@ -185,6 +204,7 @@ def _decide(
     ratios: tuple[float, ...],
     forced: str | None,
     built: Set[str],
+    going: bool | None,
 ) -> Decision:
     names = {backend.name for backend in able}
     # A backend with another engine has not refused.
@@ -194,16 +214,22 @@ def _decide(
         _check_choice(tuple(refused.items()), able, forced)
     estimates: list[Estimate] = []
     unbuilt: list[Estimate] = []
+    home = desk.way_home(candidates) if work.to_host else None
     for backend, ratio in zip(able, ratios, strict=True):
         rates = desk.rates_of(backend, label(backend) in built)
+        if home is not None and not rates.device:
+            rates = replace(rates, transfer=home.home, copy=home.copy)
         found = price(work, backend.name, rates, ratio, getattr(backend, "engine", ""))
         # What is built in the background cannot run now, whatever it costs.
-        (unbuilt if rates.compile and hasattr(backend, "order") else estimates).append(found)
-    if not estimates:  # an engine that has no kernel yet finds another way
-        estimates, unbuilt = unbuilt, []
+        late = rates.compile > 0 and hasattr(backend, "order")
+        (unbuilt if late else estimates).append(found)
+    estimates, unbuilt = waited_for(estimates, unbuilt, not work.to_host, forced)
     estimates.sort(key=_seconds)
     best = {found.backend: found for found in reversed(estimates)}
-    chosen = best[forced] if forced in best else estimates[0]
+    if forced in best:
+        chosen, note = best[forced], ""
+    else:
+        chosen, note = placed(estimates, going)
     better = [e for e in unbuilt if e.run < chosen.run and forced in (None, e.backend)]
     return Decision(
         chosen.backend,
@@ -212,6 +238,7 @@ def _decide(
         forced,
         engines=tuple(engines.items()),
         better=min(better, key=_run, default=None),
+        note=note,
     )
 
 
@@ -236,16 +263,18 @@ def _check_choice(
         raise BackendUnavailableError(f"choose: no backend can run this kernel ({reasons})")
 
 
-def learn(decision: Decision, work: Work, profile: Profile, measured: float) -> Decision:
+def learn(decision: Decision, work: Work, profile: Profile, measured: float | None) -> Decision:
     """Take in what the run took, and return the decision with it.
 
     Parameters
     ----------
     decision : Decision
         Of :func:`choose` for this ``work`` and ``profile``.
-    measured : float
-        Wall seconds of ``Backend.run`` alone.
+    measured : float or None
+        Wall seconds of ``Backend.run`` alone; None where nobody waited for a device to be done.
     """
+    if measured is None:
+        return decision
     _desk(profile).corrections.learn(work.key, decision.estimate, measured)
     return replace(decision, measured=measured)
 
@@ -263,8 +292,8 @@ def defer_floor(cost_class: str, dtype: numpy.dtype, profile: Profile) -> int:
 
     That is where the planned path (recorded, planned, shared out among the threads) is predicted to
     beat plain NumPy by a tenth, or by a quarter where the prices are shipped ones; or, where
-    threads cannot do that, where planning costs less than four hundredths of the operation. Both
-    are solved from the prices, once per profile.
+    neither threads nor a compiled loop can do that, where planning costs less than four hundredths
+    of the operation. Both are solved from the prices, once per profile.
     """
     floors = _desk(profile).floors
     found = floors.get((cost_class, dtype.char))
@@ -275,7 +304,9 @@ def defer_floor(cost_class: str, dtype: numpy.dtype, profile: Profile) -> int:
 
 def _solve_floor(cost_class: str, dtype: numpy.dtype, profile: Profile) -> int:
     numpy_rates = replace(host_rates(profile, "serial"), overhead=0.0, call=0.0)
-    thread_rates = host_rates(profile, "threads")
+    ways = _loops(cost_class, dtype, profile)
+    if profile.threads > 1:
+        ways.append(host_rates(profile, "threads"))
     planning = profile.overhead["record"] + profile.overhead["plan"]
     alone = planning + profile.overhead["run"]
     gain = _GAIN.get(profile.source, _GAIN["defaults"])
@@ -286,12 +317,21 @@ def _solve_floor(cost_class: str, dtype: numpy.dtype, profile: Profile) -> int:
         plain = price(replace(work, bytes_fresh=fresh), "", numpy_rates).seconds
         if alone <= _LOSS * plain:
             return True
-        if profile.threads == 1:
-            return False
-        shared = planning + price(work, "", thread_rates).seconds
-        return shared <= (1.0 - gain) * plain
+        least = min([price(work, "", rates).seconds for rates in ways], default=math.inf)
+        return planning + least <= (1.0 - gain) * plain
 
     return dtype.itemsize * _least(pays)
+
+
+def _loops(cost_class: str, dtype: numpy.dtype, profile: Profile) -> list[Rates]:
+    """Return the rates of loops compiled for an operation; none where NumPy's own serves it."""
+    compiles = dtype.char in profile.compiled.get(cost_class, {})
+    if not compiles or cost_class.startswith("reduce_") or native.missing() is not None:
+        return []
+    return [
+        replace(host_rates(profile, crew, "compiled"), compile=0.0)
+        for crew in ("serial", "threads")[: profile.threads]
+    ]
 
 
 def chain_floor(cost_class: str, dtype: numpy.dtype, profile: Profile) -> int:
@@ -312,10 +352,7 @@ def chain_floor(cost_class: str, dtype: numpy.dtype, profile: Profile) -> int:
 
 def _solve_chain(cost_class: str, dtype: numpy.dtype, profile: Profile) -> int:
     numpy_rates = replace(host_rates(profile, "serial"), overhead=0.0, call=0.0)
-    loops = [
-        replace(host_rates(profile, crew, "compiled"), compile=0.0)
-        for crew in ("serial", "threads")[: profile.threads]
-    ]
+    loops = _loops(cost_class, dtype, profile)
     planning = 2 * profile.overhead["record"] + profile.overhead["plan"]
     gain = _GAIN.get(profile.source, _GAIN["defaults"])
 
@@ -324,7 +361,7 @@ def _solve_chain(cost_class: str, dtype: numpy.dtype, profile: Profile) -> int:
         other = replace(work, ops=(("arith", dtype.char),))
         both = replace(work, ops=(*work.ops, *other.ops))
         plain = sum([price(one, "", numpy_rates).seconds for one in (work, other)])
-        fused = min([price(both, "", rates).seconds for rates in loops])
+        fused = min([price(both, "", rates).seconds for rates in loops], default=math.inf)
         return planning + fused <= (1.0 - gain) * plain
 
     return dtype.itemsize * _least(pays)

@@ -4,6 +4,9 @@ A decision is made anew every few milliseconds of a kernel's time, when an optio
 a better kernel has been built. That is a ski-rental problem (see ``ski``): every run credits what
 the better kernel would have saved, to an account for loading it and to one for building it. Regions
 of other extents that the same kernel serves share the accounts, and have the kernel at once.
+
+Where a device is in use there is a decision for each set of places that the buffers are in, and
+each run is credited to the region's ledger for moving data (see ``moving``).
 """
 
 from __future__ import annotations
@@ -15,12 +18,14 @@ import numpy
 
 from dispatcharr._config import Options
 from dispatcharr.backends import registry
-from dispatcharr.backends.base import Backend, Profile, label
+from dispatcharr.backends.base import Backend, label
 from dispatcharr.plan.region import Region
-from dispatcharr.plan.work import Work
+from dispatcharr.plan.work import Whereabouts, Work, located, whereabouts
 from dispatcharr.route import profile as profiles
 from dispatcharr.route import router
+from dispatcharr.route.moving import Ledger, departed, trade_of
 from dispatcharr.route.ski import Account
+from dispatcharr.storage import places
 
 __all__ = ["Standing", "able", "bar", "forget", "route", "standing"]
 
@@ -29,9 +34,13 @@ _DECIDING = 2e-3
 #: Kernels whose accounts are kept. Programs repeat themselves; those that do not start over now
 #: and then.
 _MOST_RENTS = 1024
+#: Decisions kept for one region, by where its buffers are.
+_MOST_PLACES = 64
 
 _Arrays = Sequence[numpy.ndarray]
 _standing: weakref.WeakKeyDictionary[Region, Standing] = weakref.WeakKeyDictionary()
+#: The same where a device is in use.
+_located: weakref.WeakKeyDictionary[Region, _Located] = weakref.WeakKeyDictionary()
 #: By the name of the kernel; without a name, by a reference to the region.
 _rents: dict[Hashable, _Rent] = {}
 #: What is not asked for a kernel any more, by label, with the reason.
@@ -48,17 +57,21 @@ def bar(region: Region, reasons: Mapping[str, str]) -> None:
 def forget(region: Region) -> None:
     """Decide on ``region`` anew when it is next run."""
     _standing.pop(region, None)
+    kept = _located.get(region)
+    if kept is not None:
+        kept.stands.clear()
 
 
 class Standing:
     """A decision in use: deciding again is worth it only now and then for short kernels.
 
     ``better`` is who would run the region faster once it has a kernel, and ``saving`` by how much.
+    ``trade`` is what is to be weighed where both the host and a device can run it.
     """
 
     __slots__ = (
         "asked", "backend", "better", "candidates", "decision", "due", "every", "profile", "rent",
-        "saving",
+        "saving", "trade", "work",
     )  # fmt: skip
 
     def __init__(
@@ -68,13 +81,19 @@ class Standing:
         chosen: Options,
         barred: Mapping[str, str] | None = None,
         buffers: tuple[_Arrays, _Arrays] | None = None,
+        going: bool | None = None,
     ) -> None:
+        self.work = work
         self.asked = chosen.backend, chosen.engine
         self.profile = profiles.current(chosen.threads)
         self.candidates = registry.candidates()
         # First of all: what is told of its buffers is asked for its kernel by the decision.
         names = {} if buffers is None else _names(self.candidates, region, *buffers)
-        self.decision, self.backend = route(region, work, chosen, barred)
+        self.decision, self.backend = route(region, work, chosen, barred, going)
+        self.trade = trade_of(self.decision.estimates) if self.decision.forced is None else None
+        if buffers is not None and self.decision.estimate.device:
+            if self.decision.estimate.term("compile") and not _is_built(self.backend, region):
+                _order(self.backend, region, *buffers, wait=True)
         self.every = max(int(_DECIDING / max(self.decision.expected, 1e-7)), 1)
         self.due = self.every
         self.better, self.saving = self.backend, 0.0
@@ -83,7 +102,10 @@ class Standing:
         if better is not None and buffers is not None:
             self.better = _labelled(self.candidates, better.label)
             self.saving = self.decision.predicted - better.run
-            self.rent = _rent(names.get(better.label, weakref.ref(region)), self.profile)
+            name = names.get(better.label, weakref.ref(region))
+            known = self.profile.overhead
+            build = better.term("compile") if better.device else known["compile"]
+            self.rent = _rent(name, known["load"], build)
 
     def holds(self, chosen: Options) -> bool:
         """Return whether nothing that was decided on has changed."""
@@ -123,12 +145,12 @@ class _Rent:
         self.build = Account(build)
 
 
-def _rent(name: Hashable, profile: Profile) -> _Rent:
+def _rent(name: Hashable, load: float, build: float) -> _Rent:
     rent = _rents.get(name)
     if rent is None:
         if len(_rents) >= _MOST_RENTS:
             _rents.clear()
-        rent = _rents[name] = _Rent(profile.overhead["load"], profile.overhead["compile"])
+        rent = _rents[name] = _Rent(load, build)
     return rent
 
 
@@ -145,11 +167,75 @@ def _names(
     return found
 
 
+class _Located:
+    """Decisions in use for one region, by where its buffers are and whether a device has it."""
+
+    __slots__ = ("ledger", "stands")
+
+    def __init__(self) -> None:
+        self.ledger = Ledger()
+        self.stands: dict[tuple[Whereabouts, bool | None], Standing] = {}
+
+    def find(
+        self,
+        where: Whereabouts,
+        going: bool | None,
+        region: Region,
+        work: Work,
+        chosen: Options,
+        buffers: tuple[_Arrays, _Arrays],
+    ) -> Standing:
+        """Return the decision in use."""
+        before = self.stands.get((where, going))
+        if before is not None and before.rent is None and before.holds(chosen):
+            before.due -= 1
+            return before
+        if len(self.stands) >= _MOST_PLACES:
+            self.stands.clear()
+        found = _in_use(before, region, located(work, where), chosen, buffers, going)
+        self.stands[where, going] = found
+        return found
+
+
 def standing(
     region: Region, work: Work, chosen: Options, inputs: _Arrays, outputs: _Arrays
 ) -> Standing:
     """Return the decision in use for a kernel that is about to run on these buffers."""
-    found = _standing.get(region)
+    if not places.enabled():
+        before = _standing.get(region)
+        if before is not None and before.rent is None and before.holds(chosen):
+            before.due -= 1
+            return before
+        found = _in_use(before, region, work, chosen, (inputs, outputs), None)
+        if found is not before:
+            _standing[region] = found
+        return found
+    buffers = inputs, outputs
+    kept = _located.get(region)
+    if kept is None:
+        kept = _located[region] = _Located()
+    where = whereabouts(inputs, outputs)
+    found = kept.find(where, None, region, work, chosen, buffers)
+    trade = found.trade
+    if trade is None:
+        return found
+    going = kept.ledger.goes(trade)
+    if going is not found.decision.estimate.device:
+        found = kept.find(where, going, region, work, chosen, buffers)
+    if going:
+        departed(kept.ledger, trade, inputs, outputs)
+    return found
+
+
+def _in_use(
+    found: Standing | None,
+    region: Region,
+    work: Work,
+    chosen: Options,
+    buffers: tuple[_Arrays, _Arrays],
+    going: bool | None,
+) -> Standing:
+    """Return the decision that was ``found`` if it still holds, else one made now."""
     if found is not None and found.holds(chosen):
         found.due -= 1
     else:
@@ -157,10 +243,10 @@ def standing(
         if engine != "auto":
             for one in registry.candidates():
                 if getattr(one, "engine", "") == engine and one.supports(region) is None:
-                    _order(one, region, inputs, outputs, wait=True)
-        found = _standing[region] = Standing(region, work, chosen, None, (inputs, outputs))
-    if found.rent is not None and found.pay(found.rent, region, inputs, outputs):
-        found = _standing[region] = Standing(region, work, chosen, None, (inputs, outputs))
+                    _order(one, region, *buffers, wait=True)
+        found = Standing(region, work, chosen, None, buffers, going)
+    if found.rent is not None and found.pay(found.rent, region, *buffers):
+        found = Standing(region, work, chosen, None, buffers, going)
     return found
 
 
@@ -195,7 +281,11 @@ def _labelled(backends: Sequence[Backend], wanted: str) -> Backend:
 
 
 def route(
-    region: Region, work: Work, chosen: Options, failed: Mapping[str, str] | None = None
+    region: Region,
+    work: Work,
+    chosen: Options,
+    failed: Mapping[str, str] | None = None,
+    going: bool | None = None,
 ) -> tuple[router.Decision, Backend]:
     """Return the decision on ``region``, and the backend, made now.
 
@@ -207,6 +297,8 @@ def route(
         What the user has said.
     failed : mapping, optional
         Labels of backends that cannot run it, with the reasons.
+    going : bool, optional
+        Whether a device is to run it; where it is not said, one does if that pays in one run.
     """
     backends = registry.candidates()
     forced = None if chosen.backend == "auto" else chosen.backend
@@ -222,7 +314,8 @@ def route(
     if engine != "auto":
         refusals = _only(engine, why, backends, refusals)
     candidates = list(zip(backends, refusals, strict=True))
-    decision = router.choose(work, candidates, profiles.current(chosen.threads), forced, built)
+    profile = profiles.current(chosen.threads)
+    decision = router.choose(work, candidates, profile, forced, built, going)
     return decision, _labelled(backends, decision.estimate.label)
 
 

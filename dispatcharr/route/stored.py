@@ -35,6 +35,13 @@ _FIGURES: Mapping[str, tuple[int, float, float]] = {
     "compiled": (2, 1e-14, 1e-3),
     "correction": (2, 0.25, 4.0),
 }
+#: The same of devices; what is not listed is seconds, or a share.
+_DEVICE_FIGURES: Mapping[str, tuple[int, float, float]] = {
+    "to_device": (0, 1e6, 1e13),
+    "to_host": (0, 1e6, 1e13),
+    "bandwidth": (1, 1e6, 1e16),
+    "op": (2, 1e-15, 1e-3),
+}
 _CREWS = ("serial", "threads")
 #: What a price looks up without asking whether it is there.
 _NEEDED: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -77,6 +84,8 @@ def read(path: str) -> Profile:
         raise UnusableProfile(f"its schema is {found!r}, wanted {SCHEMA}")
     _check_machine(data.get("machine"))
     _check_figures(data)
+    data.setdefault("devices", {})
+    _check_devices(data["devices"])
     names = {field.name for field in fields(Profile)} - {"path"}
     profile = Profile(**{name: data[name] for name in names}, path=path)
     return replace(profile, threads=int(profile.threads), block_bytes=int(profile.block_bytes))
@@ -105,6 +114,26 @@ def _check_figures(data: Mapping[str, Any]) -> None:
     for crew in _CREWS:
         levels = (*data["cache_bytes"], "memory")
         _check_keys(f"bandwidth.{crew}", data["bandwidth"][crew], levels)
+
+
+def _check_devices(devices: Any) -> None:
+    """Raise unless what is told of devices can be believed; figures that are missing may be."""
+    if not isinstance(devices, dict):
+        raise UnusableProfile(f"devices is {devices!r}, wanted an object")
+    for uuid, figures in devices.items():
+        where = f"devices.{uuid}"
+        if not isinstance(figures, dict):
+            raise UnusableProfile(f"{where} is {figures!r}, wanted an object")
+        for name in ("name", "driver"):
+            if not isinstance(figures.get(name), str):
+                raise UnusableProfile(f"{where}.{name} is missing")
+        for name, value in figures.items():
+            if name not in ("name", "driver"):
+                depth, low, high = _DEVICE_FIGURES.get(name, (0, 0.0, 10.0))
+                _check_bounds(f"{where}.{name}", value, depth, low, high)
+        _check_keys(where, figures, ("op",))
+        if "bandwidth" in figures:
+            _check_keys(f"{where}.bandwidth", figures["bandwidth"], ("L2", "memory"))
 
 
 def _check_bounds(name: str, value: Any, depth: int, low: float, high: float) -> None:

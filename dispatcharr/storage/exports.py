@@ -18,14 +18,24 @@ callback removes the entry, so an id that is used again never meets a stale entr
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import numpy
 
-__all__ = ["Lease", "is_visible", "lend", "mark_foreign", "root_of"]
+__all__ = ["Lease", "is_visible", "lend", "mark_foreign", "root_of", "withdraw_with"]
 
 _foreign: dict[int, weakref.ref[numpy.ndarray]] = {}
 _leases: dict[int, weakref.WeakSet[Lease]] = {}
+_withdrawals: list[Callable[[numpy.ndarray], None]] = []
+
+
+def withdraw_with(withdraw: Callable[[numpy.ndarray], None]) -> None:
+    """Have ``withdraw`` called with memory that the outside sees from now on.
+
+    Before anybody gets it: what it holds must be there, and nowhere else.
+    """
+    _withdrawals.append(withdraw)
 
 
 class Lease:
@@ -66,6 +76,8 @@ def mark_foreign(host: numpy.ndarray) -> None:
             _foreign.pop(key, None)
 
         _foreign[key] = weakref.ref(root, forget)
+        for withdraw in _withdrawals:
+            withdraw(root)
 
 
 def is_visible(root: numpy.ndarray) -> bool:
@@ -86,6 +98,8 @@ def _hold(interface: dict[str, Any], root: numpy.ndarray) -> numpy.ndarray:
         leases = _leases[key] = weakref.WeakSet()
         weakref.finalize(root, _leases.pop, key, None).atexit = False
     leases.add(lease)
+    for withdraw in _withdrawals:
+        withdraw(root)
     return numpy.asarray(lease)
 
 

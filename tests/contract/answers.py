@@ -20,8 +20,12 @@ import dispatcharr as np
 from dispatcharr._config import options
 from dispatcharr.backends import registry
 
-BACKENDS = tuple(
-    name for name in ("serial", "threads") if registry.available().get(name, "unknown") is None
+#: The backend that all tests are to run on, or "auto".
+ASKED = options().backend
+BACKENDS = (
+    tuple(name for name in ("serial", "threads") if registry.available()[name] is None)
+    if ASKED == "auto"
+    else (ASKED,)
 )
 WAYS: dict[str, dict[str, Any]] = {
     "deferred": {"defer": "always"},
@@ -29,9 +33,9 @@ WAYS: dict[str, dict[str, Any]] = {
     "at once": {"defer": "never"},
     "as shipped": {},
 }
-MODES = (*itertools.product(BACKENDS, tuple(WAYS)[:3]), ("auto", "as shipped"))
+MODES = (*itertools.product(BACKENDS, tuple(WAYS)[:3]), (ASKED, "as shipped"))
 #: One backend and way each: enough where it is not the kernel that is tried.
-FEWER = (("serial", "deferred"), (BACKENDS[-1], "at once"), ("auto", "as shipped"))
+FEWER = ((BACKENDS[0], "deferred"), (BACKENDS[-1], "at once"), (ASKED, "as shipped"))
 #: Promised distance from the exact result of what is not bit-identical, in units in the last place.
 #: NumPy's own functions are nearly exact, those of compiled kernels are other functions: between
 #: two that keep the promise there may be twice as much.
@@ -50,8 +54,8 @@ def mode(backend: str, way: str) -> Iterator[None]:
 
 
 def is_compiled() -> bool:
-    """Return whether the tests run with the compiled engine wherever it can do the work."""
-    return options().engine == "compiled"
+    """Return whether the tests run with compiled kernels wherever these can do the work."""
+    return options().engine == "compiled" or ASKED not in ("auto", "serial", "threads")
 
 
 @dataclass(frozen=True)

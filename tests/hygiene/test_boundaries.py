@@ -36,6 +36,8 @@ SPELLED: dict[str, dict[str, str]] = {
     "face/_fastpath.py": {
         "abs add invert mod pow": "Python's names of operators, as the C module numbers them",
     },
+    "face/chosen.py": {"where": "the keyword of that name, which takes a mask"},
+    "face/effects.py": {"*": "what NumPy's functions and methods do to their arguments, by name"},
     "face/creation.py": {
         "arange full linspace": "their signatures are written by hand, one by one",
     },
@@ -60,6 +62,22 @@ SPELLED: dict[str, dict[str, str]] = {
         "divide": "a kind of floating-point error",
         "log": "NumPy's mode for floating-point errors that are to be heard",
     },
+    "kernels/cuda_complex.py": {"add prod": "which sums these are, and methods of a fold"},
+    "kernels/cuda_extremes.py": {"add": "a method of a fold: to take one element more"},
+    "kernels/cuda_fold.py": {"add": "a method of a fold: to take one element more"},
+    "kernels/cuda_folds.py": {"*": "the table of the folds that make each reduction"},
+    "kernels/cuda_moments.py": {
+        "add": "a method of a fold: to take one element more",
+        "square sqrt std subtract": "what moments are finished with, and what NumPy calls it",
+    },
+    "kernels/cuda_sums.py": {
+        "add": "a method of a fold: to take one element more",
+        "mean nanmean nansum sum": "which sums these are",
+    },
+    "kernels/cuda_text.py": {
+        "arange full linspace": "the generators that are made in registers",
+        "atan2 divide exp float_power hypot log power sqrt tan tanh": "cost classes",
+    },
     "kernels/custom/text.py": {
         "ceil copysign fabs floor rint sqrt trunc": "functions of C that are instructions of LLVM",
     },
@@ -72,6 +90,8 @@ SPELLED: dict[str, dict[str, str]] = {
     "route/": {
         "serial threads": "columns of the profile, which are named after the crews measured",
     },
+    "devices/figures.py": {"*": "cost classes, some of which are named after their operation"},
+    "route/device_measures.py": {"*": "cost classes, and the sum of what is measured"},
     "route/defaults.py": {"*": "cost classes, some of which are named after their operation"},
     "route/probes.py": {"*": "the operation that each cost class is measured by"},
 }
@@ -93,7 +113,7 @@ def operations() -> set[str]:
 
 def own_backends() -> set[str]:
     modules = {module.name for module in pkgutil.iter_modules(backends.__path__)}
-    return modules - {"base", "host", "registry"}
+    return modules - {"base", "cuda_library", "host", "library", "placed", "registry"}
 
 
 def spelled(tree: ast.Module, names: set[str]) -> set[tuple[str, int]]:

@@ -48,6 +48,7 @@ class DeviceBackend:
             transfer=12e9,
             compile=self.compile,
             launch=10e-6,
+            device=True,
         )
 
 
@@ -111,7 +112,7 @@ def make_work(
         reduction=reduction,
         contiguous=True,
         key=f"{'+'.join(classes)}/{max(elements, 1).bit_length() - 1}",
-        moves=moves,
+        to_device=moves,
     )
 
 

@@ -156,7 +156,7 @@ def test_deciding_is_quick(stage):
 FLOAT = numpy.dtype(float)
 
 
-@pytest.mark.parametrize("cost", ["arith", "trig", "reduce_sum"])
+@pytest.mark.parametrize("cost", ["arith", "trig", "hypot", "special", "reduce_sum"])
 @pytest.mark.parametrize("machine", ["laptop", "server"])
 def test_floor_is_where_planning_pays(stage, cost, machine):
     profile = getattr(stage, machine)
@@ -169,7 +169,7 @@ def test_floor_is_where_planning_pays(stage, cost, machine):
 
 
 def single(stage, cost, profile, size):
-    """Return plain NumPy's seconds for one operation, and those of all threads."""
+    """Return plain NumPy's seconds for one operation, and those of the best planned way."""
     step = (cost, "d")
     if cost.startswith("reduce_"):
         work = stage.work(size // 8, (), step, inputs=1)
@@ -180,19 +180,29 @@ def single(stage, cost, profile, size):
     rates = replace(host_rates(profile, "serial"), overhead=0.0, call=0.0)
     plain = price(replace(work, bytes_fresh=fresh), "", rates).seconds
     fresh = 0 if recycled(work.bytes_written) else work.bytes_written
-    shared = price(replace(work, bytes_fresh=fresh), "", host_rates(profile, "threads"))
-    return plain, shared.seconds
+    ways = [host_rates(profile, "threads")]
+    if not cost.startswith("reduce_") and cost != "special" and native.missing() is None:
+        loops = [host_rates(profile, crew, "compiled") for crew in ("serial", "threads")]
+        ways += [replace(rates, compile=0.0) for rates in loops]
+    return plain, min(price(replace(work, bytes_fresh=fresh), "", way).seconds for way in ways)
 
 
 def gain(stage, cost, profile, size) -> bool:
-    plain, shared = single(stage, cost, profile, size)
+    plain, planned = single(stage, cost, profile, size)
     planning = profile.overhead["record"] + profile.overhead["plan"]
-    return planning + shared <= 0.9 * plain
+    return planning + planned <= 0.9 * plain
 
 
 def loss(stage, cost, profile, size) -> float:
     overhead = sum(profile.overhead[name] for name in ("record", "plan", "run"))
     return overhead / single(stage, cost, profile, size)[0]
+
+
+def test_a_single_operation_waits_for_its_compiled_loop_as_for_threads(stage, monkeypatch):
+    monkeypatch.setattr(native, "missing", lambda: None)
+    found = defer_floor("hypot", FLOAT, stage.fresh(stage.laptop))
+    monkeypatch.setattr(native, "missing", lambda: "there is no compiler")
+    assert found < defer_floor("hypot", FLOAT, stage.fresh(stage.laptop)) / 2
 
 
 def test_floor_falls_with_dearer_operations_and_rises_with_dearer_planning(stage):

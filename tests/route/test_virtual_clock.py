@@ -138,7 +138,7 @@ def test_regret_with_a_device_stays_under_three_tenths(stage, seed):
     clock = VirtualClock(stage.server, seed, spread=0.5)
     random = numpy.random.default_rng(seed)
     trace = [
-        replace(work, moves=work.bytes_read, key=work.key + " moved")
+        replace(work, to_device=work.bytes_read, key=work.key + " moved")
         if random.random() < 0.5
         else work
         for work in make_trace(stage, seed, 2500, 8.0)

@@ -25,18 +25,14 @@ Asked = Callable[[Any, Any], Any]
 def quiet(a: Value, b: Value) -> tuple[Value, Value, Value]:
     """Return whether both floats are numbers, and the two, or zeros if one is NaN."""
     both = a.ordered(b)
+    if not a.text.loud:
+        return both, a, b
     return both, both.choose(a, 0.0), both.choose(b, 0.0)
 
 
 def report_nan(x: Value) -> Value:
-    """Return whether a float is a number, and report an invalid value if it is not.
-
-    NaN is made a signalling one, on its bits, so that an addition reports it.
-    """
-    quieting = 1 << (x.kind.fraction - 1)
-    loud = ((x.bits() & ~quieting) | 1).as_float(x.kind)
-    loud = x.isnan().choose(loud, 1.0) + 0.0
-    return loud.ordered(loud)
+    """Return whether a float is a number, and report an invalid value if it is not."""
+    return x.text.report_nan(x)
 
 
 def truth(x: Value) -> Value:
@@ -53,6 +49,8 @@ def compare(order: Two) -> Two:
     """Return the rule of a comparison of order, for floats."""
 
     def rule(a: Value, b: Value) -> Value:
+        if not a.text.loud:
+            return order(a, b)
         both, x, y = quiet(a, b)
         return both & order(x, y)
 

@@ -23,9 +23,10 @@ from dispatcharr.ops.bodies.writing import BIT, BYTE, Complex, Text, Value
 from dispatcharr.ops.kinds import is_planned
 from dispatcharr.ops.row import Elementwise
 
-__all__ = ["Body", "body_of", "prelude"]
+__all__ = ["ERRORS", "Body", "body_of", "error_letters", "loop_of", "prelude", "prepare", "rule_of"]
 
-_ERRORS = {"d": "divide by zero", "o": "overflow", "u": "underflow", "i": "invalid value"}
+#: NumPy's words by the initials that rules use.
+ERRORS = {"d": "divide by zero", "o": "overflow", "u": "underflow", "i": "invalid value"}
 Dtype = numpy.dtype[Any]
 
 
@@ -63,7 +64,9 @@ def _short(dtype: Dtype) -> str:
     return dtype.str[1:]
 
 
-def _loop(row: Elementwise, operands: tuple[Dtype, ...], result: Dtype) -> tuple[Dtype, ...] | str:
+def loop_of(
+    row: Elementwise, operands: tuple[Dtype, ...], result: Dtype
+) -> tuple[Dtype, ...] | str:
     """Return the dtypes in which NumPy computes, the result's last."""
     if row.ufunc is not None:
         try:
@@ -78,9 +81,15 @@ def _loop(row: Elementwise, operands: tuple[Dtype, ...], result: Dtype) -> tuple
     return (*operands, result)
 
 
-def _rule(row: Elementwise, first: Dtype, scalars: frozenset[int]) -> Rule | str:
-    """Return the rule for operands like the deciding one."""
-    for rule in RULES.get(row.name, ()):
+def rule_of(
+    row: Elementwise,
+    loop: tuple[Dtype, ...],
+    scalars: frozenset[int],
+    before: tuple[Rule, ...] = (),
+) -> Rule | str:
+    """Return the first rule for NumPy's dtypes, of those given and of the table."""
+    first = loop[1] if row.name == "where" else loop[0]
+    for rule in (*before, *RULES.get(row.name, ())):
         if not rule.scalars <= scalars:
             continue
         if first.kind in rule.kinds or (first.char == "e" and "e" in rule.kinds):
@@ -128,10 +137,10 @@ def body_of(
     if row.body is not None:
         made: Body | str = row.body(operands, result)
         return made
-    loop = _loop(row, operands, result)
+    loop = loop_of(row, operands, result)
     if isinstance(loop, str):
         return loop
-    rule = _rule(row, loop[1] if row.name == "where" else loop[0], scalars)
+    rule = rule_of(row, loop, scalars)
     if isinstance(rule, str):
         return rule
     return _write(row, rule, (operands, loop, result))
@@ -143,20 +152,13 @@ def _write(
     operands, loop, result = dtypes
     text = Text()
     values = [
-        _prepare(_argument(text, position, dtype), dtype, wanted, rule.raw)
+        prepare(_argument(text, position, dtype), dtype, wanted, rule.raw)
         for position, (dtype, wanted) in enumerate(zip(operands, loop[:-1], strict=True))
     ]
     if rule.write is None:
         raise TypeError(f"the rule of {row.name} for {rule.kinds} writes nothing")
-    flags, spurious = rule.errors, rule.spurious
+    flags, spurious = error_letters(row, rule, dtypes), rule.spurious
     value: Operand = rule.write(*values)
-    casts = [*zip(operands, loop[:-1], strict=True), (loop[-1], result)]
-    if row.name == "astype":
-        casts.append((operands[0], result))
-    for source, target in casts:
-        flags += cast_flags(source, target)
-    if loop[-1].char == "e" and rule.errors:
-        flags += "ou"
     if any(_widens(*pair, rule.raw) for pair in zip(operands, loop, strict=False)):
         spurious += "i"
     value = cast(cast(value, kind_of(loop[-1]), loop[-1].kind == "c"), kind_of(result),
@@ -171,9 +173,21 @@ def _write(
         "\n".join([head, *text.lines, returned, "}\n"]),
         tuple(text.needs),
         tuple(text.calls),
-        frozenset(_ERRORS[f] for f in flags + spurious),
-        frozenset(_ERRORS[f] for f in spurious),
+        frozenset(ERRORS[f] for f in flags + spurious),
+        frozenset(ERRORS[f] for f in spurious),
     )
+
+
+def error_letters(
+    row: Elementwise, rule: Rule, dtypes: tuple[tuple[Dtype, ...], tuple[Dtype, ...], Dtype]
+) -> str:
+    """Return the initials of the errors that an operation with its casts may report."""
+    operands, loop, result = dtypes
+    casts = [*zip(operands, loop[:-1], strict=True), (loop[-1], result)]
+    if row.name == "astype":
+        casts.append((operands[0], result))
+    letters = rule.errors + "".join(cast_flags(source, target) for source, target in casts)
+    return letters + "ou" if loop[-1].char == "e" and rule.errors else letters
 
 
 def _widens(dtype: Dtype, wanted: Dtype, raw: bool) -> bool:
@@ -198,7 +212,8 @@ def _argument(text: Text, position: int, dtype: Dtype) -> Operand:
     return Value(text, kind, name)
 
 
-def _prepare(value: Operand, dtype: Dtype, wanted: Dtype, raw: bool) -> Operand:
+def prepare(value: Operand, dtype: Dtype, wanted: Dtype, raw: bool) -> Operand:
+    """Return an operand cast to the dtype in which NumPy computes, as rules take it."""
     if isinstance(value, Value) and _widens(dtype, wanted, raw):
         value = value.apart()  # so that it comes through a register that holds nothing else
     if dtype != wanted:

@@ -23,7 +23,8 @@ from dispatcharr.ops.bodies.writing import (
     integer,
 )
 
-__all__ = ["Operand", "cast", "cast_flags", "float_to_integer", "kind_of", "memory_type", "working"]
+__all__ = ["Operand", "cast", "cast_flags", "float_to_integer", "is_x86", "kind_of", "memory_type",
+           "working"]  # fmt: skip
 
 Operand = Value | Complex
 _SIGNED_32, _SIGNED_64 = integer(32), integer(64)
@@ -71,7 +72,8 @@ def cast_flags(source: numpy.dtype[Any], target: numpy.dtype[Any]) -> str:
 
 
 @cache
-def _is_x86() -> bool:
+def is_x86() -> bool:
+    """Return whether floats beyond the range of integers are cast as x86 does it."""
     import platform
 
     return platform.machine() in {"x86_64", "AMD64", "i686", "x86"}
@@ -116,7 +118,7 @@ def float_to_integer(value: Value, kind: Kind) -> Value:
     signed = integer(kind.bits)
     if kind.char == "i":
         return value.to(signed).freeze()
-    if not _is_x86():  # the machine has an instruction, which C compilers use
+    if not is_x86():  # the machine has an instruction, which C compilers use
         return value.to(kind).freeze()
     # Unsigned: the upper half is taken down into the signed range and brought back as a sign.
     half = 2.0 ** (kind.bits - 1)

@@ -64,7 +64,8 @@ def unequal(a: Complex, b: Complex) -> Value:
     return a.real.ne(b.real) | a.imag.ne(b.imag)
 
 
-def _ordered(order: Two, strict: Two, a: Complex, b: Complex) -> Value:
+def ordered(order: Two, strict: Two, a: Complex, b: Complex) -> Value:
+    """Return whether numbers are in order, without saying anything of NaN."""
     reals, ar, br = quiet(a.real, b.real)
     others, ai, bi = quiet(a.imag, b.imag)
     return reals & others & (strict(ar, br) | (ar.eq(br) & order(ai, bi)))
@@ -81,7 +82,7 @@ def compare(order: Two, strict: Two) -> Callable[[Complex, Complex], Value]:
         # Whatever LLVM knows of the order, as that nothing is less than itself, it has to find out
         # where NaN is: what comes of that is hidden from it.
         no = Value(a.real.text, BIT, BIT.literal(0)).apart()
-        return numbers.choose(_ordered(order, strict, a, b), no)
+        return numbers.choose(ordered(order, strict, a, b), no)
 
     return rule
 
@@ -100,7 +101,7 @@ def extreme(order: Two, strict: Two, nan_wins: bool) -> Pair:
     """Return the rule of a maximum or minimum: the first operand where they tie."""
 
     def rule(a: Complex, b: Complex) -> Complex:
-        return choose(isnan(a if nan_wins else b) | _ordered(order, strict, a, b), a, b)
+        return choose(isnan(a if nan_wins else b) | ordered(order, strict, a, b), a, b)
 
     return rule
 

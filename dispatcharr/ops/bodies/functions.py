@@ -16,7 +16,7 @@ import numpy
 from dispatcharr.ops.bodies.arithmetic import rounding
 from dispatcharr.ops.bodies.writing import Value
 
-__all__ = ["ROWS", "called", "library", "power_by_scalar"]
+__all__ = ["ROWS", "called", "library", "power_by_scalar", "takes_root"]
 
 #: Row's name, C's name, errors that NumPy may report.
 _UNARY = {
@@ -60,7 +60,8 @@ def _power(base: Value, exponent: Value) -> Value:
 
 
 @cache
-def _takes_root(char: str) -> bool:
+def takes_root(char: str) -> bool:
+    """Return whether NumPy takes a root where all exponents are one half."""
     base = numpy.full(64, -math.inf, char)
     with numpy.errstate(all="ignore"):
         return bool(numpy.isnan(numpy.power(base, base.dtype.type(0.5))[0]))
@@ -72,7 +73,7 @@ def power_by_scalar(base: Value, exponent: Value) -> Value:
     That differs in special values; as a square does not, it is made for its speed. LLVM takes the
     choice out of the loop.
     """
-    if not _takes_root("f" if base.kind.bits == 32 else "d"):
+    if not takes_root("f" if base.kind.bits == 32 else "d"):
         return _power(base, exponent)
     root, square = exponent.eq(0.5), exponent.eq(2.0)
     power = _power((root | square).choose(base.like(1.0), base), exponent)

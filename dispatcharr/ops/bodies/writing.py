@@ -1,8 +1,9 @@
-"""Writing LLVM IR as Python expressions.
+"""Writing LLVM IR, or another language, as Python expressions.
 
-A :class:`Value` stands for one LLVM scalar and adds a line of text for every operator applied to
-it. Everything written here is one straight line: choices are selects, because a loop around a
-branch is not vectorised. Nothing carries fast-math flags, so that LLVM changes no bits.
+A :class:`Value` stands for one scalar and adds a line of text for every operator applied to it: the
+:class:`Text` that it belongs to knows how the line is written. This one writes LLVM IR, where
+everything is one straight line: choices are selects, because a loop around a branch is not
+vectorised. Nothing carries fast-math flags, so that LLVM changes no bits.
 """
 
 from __future__ import annotations
@@ -75,11 +76,12 @@ def library_name(symbol: str) -> str:
     return f"dispatcharr_{symbol}"
 
 
-@final
 class Text:
     """The lines of one function, what they call, and the shared helpers they need."""
 
     __slots__ = ("calls", "lines", "needs")
+    #: Whether comparisons may report NaN, so that rules have to keep it away from them.
+    loud = True
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -95,6 +97,72 @@ class Text:
     def constant(self, kind: Kind, number: float) -> Value:
         """Return a constant."""
         return Value(self, kind, kind.literal(number))
+
+    def binary(self, names: str, a: Value, b: Value) -> Value:
+        """Write the first of ``names`` for floats, else the second or, unsigned, the last."""
+        both = names.split()
+        name = both[0] if a.kind.char == "f" else both[1 if a.kind.char == "i" else -1]
+        return self.add(a.kind, f"{name} {a.kind.ir} {a.name}, {b.name}")
+
+    def negate(self, x: Value) -> Value:
+        """Write the negative of a float."""
+        return self.add(x.kind, f"fneg {x.kind.ir} {x.name}")
+
+    def compare(self, names: str, a: Value, b: Value) -> Value:
+        """Write a comparison, named for floats, signed and unsigned integers."""
+        floats, signed, unsigned = names.split()
+        name = {"f": "fcmp " + floats, "i": "icmp " + signed}.get(a.kind.char, "icmp " + unsigned)
+        return self.add(BIT, f"{name} {a.kind.ir} {a.name}, {b.name}")
+
+    def select(self, bit: Value, yes: Value, no: Value) -> Value:
+        """Write a choice between two values of one kind."""
+        type_ = yes.kind.ir
+        return self.add(yes.kind, f"select i1 {bit.name}, {type_} {yes.name}, {type_} {no.name}")
+
+    def convert(self, x: Value, kind: Kind) -> Value:
+        """Write a conversion as C does it: integers wrap, floats round."""
+        source = x.kind
+        if kind.char == source.char == "f":
+            name = "fpext" if kind.bits > source.bits else "fptrunc"
+        elif source.char == "f":
+            name = "fptoui" if kind.char == "u" else "fptosi"
+        elif kind.char == "f":
+            name = "sitofp" if source.char == "i" else "uitofp"
+        elif kind.bits < source.bits:
+            name = "trunc"
+        else:
+            name = "sext" if source.char == "i" else "zext"
+        if source.ir == kind.ir:
+            return Value(self, kind, x.name)
+        return self.add(kind, f"{name} {source.ir} {x.name} to {kind.ir}")
+
+    def same_bits(self, x: Value, kind: Kind) -> Value:
+        """Write the value of another kind that has the same bits."""
+        return self.add(kind, f"bitcast {x.kind.ir} {x.name} to {kind.ir}")
+
+    def freeze(self, x: Value) -> Value:
+        """Keep LLVM from drawing conclusions from a result that it calls undefined."""
+        return self.add(x.kind, f"freeze {x.kind.ir} {x.name}")
+
+    def report_nan(self, x: Value) -> Value:
+        """Write whether a float is a number, and report an invalid value if it is not.
+
+        NaN is made a signalling one, on its bits, so that an addition reports it.
+        """
+        quieting = 1 << (x.kind.fraction - 1)
+        signalling = ((x.bits() & ~quieting) | 1).as_float(x.kind)
+        signalling = x.isnan().choose(signalling, 1.0) + 0.0
+        return signalling.ordered(signalling)
+
+    def hide(self, x: Value) -> Value:
+        """Write the same value, which LLVM cannot tell from another."""
+        self.need(_NOTHING)
+        nothing = self.add(
+            integer(64), "load i64, ptr @dispatcharr_nothing, align 8, !invariant.load !{}"
+        )
+        bits = x.bits() if x.kind.char == "f" else x
+        hidden = bits + nothing.to(bits.kind)
+        return hidden.as_float(x.kind) if x.kind.char == "f" else hidden
 
     def call(self, symbol: str, result: Kind, operands: Sequence[Value]) -> Value:
         """Write a call of a function that the caller has noted as needed."""
@@ -127,7 +195,7 @@ Number = float | int
 
 @final
 class Value:
-    """One LLVM scalar. Operators take values of its own kind, or Python numbers."""
+    """One scalar. Operators take values of its own kind, or Python numbers."""
 
     __slots__ = ("kind", "name", "text")
 
@@ -141,12 +209,7 @@ class Value:
         return other if isinstance(other, Value) else self.text.constant(self.kind, other)
 
     def _binary(self, names: str, other: Value | Number) -> Value:
-        """Write the first of ``names`` for floats, else the second or, unsigned, the last."""
-        both = names.split()
-        name = both[0] if self.kind.char == "f" else both[1 if self.kind.char == "i" else -1]
-        return self.text.add(
-            self.kind, f"{name} {self.kind.ir} {self.name}, {self.like(other).name}"
-        )
+        return self.text.binary(names, self, self.like(other))
 
     def __add__(self, other: Value | Number) -> Value:
         return self._binary("fadd add", other)
@@ -179,18 +242,14 @@ class Value:
         if self.kind == HALF:
             return (self.bits() ^ -0x8000).as_float(HALF)
         if self.kind.char == "f":
-            return self.text.add(self.kind, f"fneg {self.kind.ir} {self.name}")
+            return self.text.negate(self)
         return self.like(0) - self
 
     def __invert__(self) -> Value:
         return self ^ (1 if self.kind.char == "b" else -1)
 
     def _compare(self, names: str, other: Value | Number) -> Value:
-        floats, signed, unsigned = names.split()
-        name = {"f": "fcmp " + floats, "i": "icmp " + signed}.get(
-            self.kind.char, "icmp " + unsigned
-        )
-        return self.text.add(BIT, f"{name} {self.kind.ir} {self.name}, {self.like(other).name}")
+        return self.text.compare(names, self, self.like(other))
 
     # Order comparisons of floats raise "invalid value" for NaN once they are SIMD: `quiet` is
     # the way around it. Equality does not.
@@ -227,41 +286,23 @@ class Value:
         other = yes if isinstance(yes, Value) else no
         if not isinstance(other, Value):
             raise TypeError(f"choose() takes at least one value; got the numbers {yes} and {no}")
-        yes, no = other.like(yes), other.like(no)
-        type_ = yes.kind.ir
-        return self.text.add(
-            yes.kind, f"select i1 {self.name}, {type_} {yes.name}, {type_} {no.name}"
-        )
+        return self.text.select(self, other.like(yes), other.like(no))
 
     def to(self, kind: Kind) -> Value:
         """Convert as C does: integers wrap, floats round."""
-        source = self.kind
-        if kind.char == source.char == "f":
-            name = "fpext" if kind.bits > source.bits else "fptrunc"
-        elif source.char == "f":
-            name = "fptoui" if kind.char == "u" else "fptosi"
-        elif kind.char == "f":
-            name = "sitofp" if source.char == "i" else "uitofp"
-        elif kind.bits < source.bits:
-            name = "trunc"
-        else:
-            name = "sext" if source.char == "i" else "zext"
-        if source.ir == kind.ir:
-            return Value(self.text, kind, self.name)
-        return self.text.add(kind, f"{name} {source.ir} {self.name} to {kind.ir}")
+        return self.text.convert(self, kind)
 
     def bits(self) -> Value:
         """Return the bits of a float as a signed integer."""
-        kind = integer(self.kind.bits)
-        return self.text.add(kind, f"bitcast {self.kind.ir} {self.name} to {kind.ir}")
+        return self.text.same_bits(self, integer(self.kind.bits))
 
     def as_float(self, kind: Kind) -> Value:
         """Return the float whose bits this integer is."""
-        return self.text.add(kind, f"bitcast {self.kind.ir} {self.name} to {kind.ir}")
+        return self.text.same_bits(self, kind)
 
     def freeze(self) -> Value:
         """Keep LLVM from drawing conclusions from a result that it calls undefined."""
-        return self.text.add(self.kind, f"freeze {self.kind.ir} {self.name}")
+        return self.text.freeze(self)
 
     def apart(self) -> Value:
         """Return the same value, which LLVM cannot tell from another.
@@ -271,13 +312,7 @@ class Value:
         bits, which only the linker could know to be nothing. Added, since to differ from the same
         thing twice would be no difference.
         """
-        self.text.need(_NOTHING)
-        nothing = self.text.add(
-            integer(64), "load i64, ptr @dispatcharr_nothing, align 8, !invariant.load !{}"
-        )
-        bits = self.bits() if self.kind.char == "f" else self
-        hidden = bits + nothing.to(bits.kind)
-        return hidden.as_float(self.kind) if self.kind.char == "f" else hidden
+        return self.text.hide(self)
 
     def fabs(self) -> Value:
         """Return the float without its sign."""

@@ -1,0 +1,1 @@
+"""NumPy's opaque functions by CuPy's: a table, a row for each that gives NumPy's answer."""

@@ -1,0 +1,300 @@
+"""Memory for kernels: device addresses of what they read, and of what they write.
+
+See :mod:`dispatcharr.storage.places` for the rules, and for what the host does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy
+from numpy.lib.array_utils import byte_bounds
+
+from dispatcharr.storage import mirrors
+from dispatcharr.storage.exports import is_visible, root_of
+from dispatcharr.storage.mirrors import (
+    ALIGNMENT,
+    SMALL,
+    Place,
+    bytes_at,
+    counters,
+    find,
+    pointer,
+    table,
+)  # fmt: skip
+
+__all__ = ["address", "adopt", "refusal", "running", "target", "watch", "written"]
+
+#: A view of less than this part of its root is not worth the whole.
+_PART = 4
+#: How many are writing to a root on the host now, by its id.
+hands: dict[int, int] = {}
+_watches: list[Callable[[], int]] = []
+
+
+def watch(count: Callable[[], int]) -> None:
+    """Have ``count`` asked whether anybody writes to host memory who does not say where."""
+    _watches.append(count)
+
+
+def refusal(host: numpy.ndarray) -> str | None:
+    """Return why the memory of ``host`` cannot have a mirror; it is copied for each run then."""
+    root = root_of(host)
+    if root.dtype.hasobject:
+        return "it holds objects"
+    if root.base is not None or not root.flags.owndata:
+        return "its memory belongs to somebody else"
+    if is_visible(root):
+        return "others can see its memory"
+    with mirrors.lock:
+        place = find(root)
+    if root.nbytes <= SMALL and (place is None or place.memory is None):
+        return "it is small, and views of it are not counted"
+    return None
+
+
+def _is_written(root: numpy.ndarray) -> bool:
+    return id(root) in hands or any([count() for count in _watches])
+
+
+def _is_rented(host: numpy.ndarray, root: numpy.ndarray, place: Place | None) -> bool:
+    """Return whether ``host`` is better copied for this run than all of its memory for good."""
+    low, high = byte_bounds(host)
+    if host is root or (high - low) * _PART > root.nbytes:
+        return False
+    if place is None:
+        place = mirrors.enter(root)
+    place.rented += high - low
+    return bool(place.rented < place.nbytes)
+
+
+def address(host: numpy.ndarray, device: Any = None) -> int:
+    """Return the device address of the first element of ``host``, with its bytes there.
+
+    It holds until the run ends that this is called in (:class:`running`).
+    """
+    if device is not None and mirrors.device_in_use() is None:
+        mirrors.use(device)
+    run = _run("address")
+    with mirrors.lock:
+        mirrors.sweep()
+        root = root_of(host)
+        place = find(root)
+        if place is not None and place.lost is not None:
+            raise mirrors.lost(place)
+        if place is None or not place.on_device:
+            if refusal(host) or _is_written(root) or _is_rented(host, root, place):
+                found = run.copy(host, root)
+            else:
+                place = find(root) or mirrors.enter(root)
+                mirrors.upload(place)
+                run.pin(place)
+                found = place.address(host)
+        else:
+            run.pin(place)
+            found = place.address(host)
+    mirrors.tell_home()
+    return found
+
+
+def target(host: numpy.ndarray, fresh: bool = False) -> int:
+    """Return the device address of memory that a kernel is about to overwrite.
+
+    Nothing is copied where ``host`` is all of its root. What is not told of by :func:`written` in
+    the same run counts as untouched.
+
+    Parameters
+    ----------
+    host : numpy.ndarray
+        Every element of it is written.
+    fresh : bool
+        Whether it was allocated for this result: nobody has seen it, however small it is.
+    """
+    run = _run("target")
+    with mirrors.lock:
+        mirrors.sweep()
+        root = root_of(host)
+        place = find(root)
+        if place is not None and place.lost is not None:
+            raise mirrors.lost(place)
+        fresh = fresh or (place is not None and place.fresh)
+        if place is None or place.memory is None:
+            refused = (not fresh and refusal(host)) or root.dtype.hasobject or _is_written(root)
+            if refused or (not fresh and _is_rented(host, root, place)):
+                found = run.output(host)
+                return found
+            place = find(root) or mirrors.enter(root)
+        whole = place.on_host and (fresh or _covers(host, place))
+        if whole:
+            mirrors.reserve(place)
+        elif not place.on_device:
+            mirrors.upload(place)
+        run.aim(place)
+        found = place.address(host)
+    mirrors.tell_home()
+    return found
+
+
+def _covers(host: numpy.ndarray, place: Place) -> bool:
+    """Return whether writing ``host`` writes all of its root."""
+    return host.nbytes == place.nbytes and _is_dense(host)
+
+
+def _is_dense(host: numpy.ndarray) -> bool:
+    """Return whether the elements lie side by side, each once, in whatever order."""
+    expected = host.itemsize
+    for stride, extent in sorted(zip(map(abs, host.strides), host.shape, strict=True)):
+        if extent != 1:
+            if stride != expected:
+                return False
+            expected *= extent
+    return True
+
+
+def written(hosts: Iterable[numpy.ndarray]) -> None:
+    """Note that a kernel was given to the device that writes ``hosts``: their roots are away."""
+    run = getattr(mirrors.here, "run", None)
+    with mirrors.lock:
+        for host in hosts:
+            if run is not None and id(host) in run.outputs:
+                run.fetch(host)
+                continue
+            root = root_of(host)
+            place = find(root)
+            if place is None or place.memory is None:
+                raise RuntimeError("written: wanted memory that is a target of this run")
+            place.on_device, place.on_host = True, False
+            if run is not None and place in run.targets:
+                run.targets.remove(place)
+                place.writers -= 1
+            mirrors.tell_state(place)
+            if is_visible(root):
+                mirrors.drop(place)
+        mirrors.changed.notify_all()
+    mirrors.tell_home()
+
+
+def adopt(
+    memory: Any, shape: tuple[int, ...], dtype: Any, strides: tuple[int, ...] | None = None
+) -> numpy.ndarray:
+    """Return a new array whose bytes are those of ``memory``; its host memory is not touched."""
+    made = (
+        numpy.empty(shape, dtype)
+        if strides is None
+        else numpy.ndarray(shape, dtype, strides=strides)
+    )
+    with mirrors.lock:
+        mirrors.sweep()
+        place = mirrors.enter(made)
+        place.pad = 0
+        place.memory = memory
+        counters["mirrors"] += 1
+        counters["mirror_bytes"] += place.nbytes
+        place.on_device, place.on_host = True, False
+        mirrors.tell_state(place)
+    return made
+
+
+class running:
+    """A kernel's run: what it was given addresses of stays where it is; a context manager.
+
+    Targets that were not told of by :func:`written` when it ends count as untouched.
+    """
+
+    __slots__ = ("_before", "copies", "held", "outputs", "pinned", "targets")
+
+    def __init__(self) -> None:
+        self.held: list[Any] = []
+        self.pinned: list[Place] = []
+        self.targets: list[Place] = []
+        #: Copies for this run alone: low and high host address, memory.
+        self.copies: list[tuple[int, int, Any]] = []
+        #: Memory whose elements come home when they were written, by id of the target.
+        self.outputs: dict[int, tuple[numpy.ndarray, Any]] = {}
+        self._before: running | None = None
+
+    def __enter__(self) -> running:
+        self._before = getattr(mirrors.here, "run", None)
+        mirrors.here.run = self
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        mirrors.here.run = self._before
+        self.end()
+
+    def __del__(self) -> None:
+        if self.pinned or self.targets:
+            self.end()
+
+    def end(self) -> None:
+        """Let go of everything."""
+        with mirrors.lock:
+            while self.targets:
+                self._give_up(self.targets.pop())
+            while self.pinned:
+                self.pinned.pop().pins -= 1
+            mirrors.changed.notify_all()
+        self.held.clear()
+        self.copies.clear()
+        self.outputs.clear()
+
+    def _give_up(self, place: Place) -> None:
+        place.writers -= 1
+        # What a kernel may have half written counts only if there is nothing else.
+        if place.on_host and not place.writers and table.get(place.key) is place:
+            mirrors.remove(place)
+
+    def pin(self, place: Place) -> None:
+        """Keep a mirror where it is, and call it used; the lock is held."""
+        self.held.append(place.memory)
+        self.pinned.append(place)
+        place.pins += 1
+        if table.get(place.key) is place:
+            table[place.key] = table.pop(place.key)
+
+    def aim(self, place: Place) -> None:
+        """Note that a mirror is about to be written; the lock is held."""
+        self.pin(place)
+        self.targets.append(place)
+        place.writers += 1
+
+    def copy(self, host: numpy.ndarray, root: numpy.ndarray) -> int:
+        """Return the address of a copy of ``host`` for this run; the lock is held."""
+        low, high = byte_bounds(host)
+        for start, stop, memory in self.copies:
+            if start <= low and high <= stop:
+                return int(memory.address) + start % ALIGNMENT + pointer(host) - start
+        if root.base is None and root.flags.owndata and root.nbytes <= 2 * (high - low):
+            low, high = byte_bounds(root)  # the other views of a stencil will want it too
+        counters["temporary"] += 1
+        memory = mirrors.alloc(high - low + low % ALIGNMENT)
+        self.copies.append((low, high, memory))
+        mirrors.put(memory, low % ALIGNMENT, bytes_at(low, high - low))
+        return int(memory.address) + low % ALIGNMENT + pointer(host) - low
+
+    def output(self, host: numpy.ndarray) -> int:
+        """Return the address of memory from which ``host`` gets its elements afterwards."""
+        counters["temporary"] += 1
+        low, high = byte_bounds(host)
+        memory = mirrors.alloc(high - low + low % ALIGNMENT)
+        self.outputs[id(host)] = host, memory
+        return int(memory.address) + low % ALIGNMENT + pointer(host) - low
+
+    def fetch(self, host: numpy.ndarray) -> None:
+        """Copy the elements of an output home; the lock is held."""
+        _, memory = self.outputs.pop(id(host))
+        low, high = byte_bounds(host)
+        came = numpy.empty(high - low, numpy.uint8)
+        mirrors.take(came, memory, low % ALIGNMENT)
+        first = pointer(host) - low
+        view = numpy.ndarray(host.shape, host.dtype, came, first, host.strides)
+        mirrors.prepare_write(host)
+        numpy.copyto(host, view)
+
+
+def _run(name: str) -> running:
+    run: running | None = getattr(mirrors.here, "run", None)
+    if run is None:
+        raise RuntimeError(f"{name}: wanted a run to hold the memory; call it inside running()")
+    return run
