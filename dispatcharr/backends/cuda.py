@@ -53,7 +53,7 @@ class Cuda:
 
     def supports(self, region: Region) -> str | None:
         """Return None when ``region`` has a kernel, else the reason why not."""
-        return cuda_bind.refusal(region)
+        return cuda_bind.refusal(region) if found.device() is not None else found.why()
 
     def rates(self, profile: Profile) -> Rates:
         """Return the device's speeds, as ``profile`` measured them or the device describes them."""
@@ -66,8 +66,10 @@ class Cuda:
 
     def ready(self, region: Region) -> bool:
         """Return whether the kernels are loaded, for buffers that were spoken of."""
-        device = _device()
-        return any([_kernels(device, one) is not None for one in _spoken.get(region, ())])
+        device, spoken = found.device(), _spoken.get(region, ())
+        if device is None:  # this is a forked child
+            return False
+        return any([_kernels(device, one) is not None for one in spoken])
 
     def order(
         self,

@@ -67,6 +67,12 @@ _ANY = 1 << 30
 _READ_ONLY_MODULES = {"numpy.linalg", "numpy.fft"}
 
 
+#: Functions that write to their first argument and read the others; for methods that is ``self``.
+_FIRST = -1
+_WRITERS = ("copyto", "fill_diagonal", "place", "put", "put_along_axis", "putmask")
+_WRITING_METHODS = ("byteswap", "fill", "partition", "put", "setfield", "sort")
+
+
 def _named() -> dict[Any, int]:
     found: dict[Any, int] = {}
     for names, count in ((_OF_ONE, 1), (_OF_TWO, 2), (_OF_ANY, _ANY)):
@@ -75,6 +81,11 @@ def _named() -> dict[Any, int]:
             if function is not None:
                 found[function] = count
                 found[getattr(function, "_implementation", function)] = count
+    for name in _WRITERS:
+        function = getattr(numpy, name)
+        found[function] = found[getattr(function, "_implementation", function)] = _FIRST
+    for name in _WRITING_METHODS:
+        found[getattr(numpy.ndarray, name)] = _FIRST
     for name, count in _OF_METHODS.items():
         method = getattr(numpy.ndarray, name, None)
         if method is not None:
@@ -91,6 +102,9 @@ def may_be_written(
     """Return the arrays among the arguments that the function may write to."""
     count = _read_by(name, function)
     found: list[numpy.ndarray] = []
+    if count == _FIRST:
+        _collect(args[:1] or kwargs, found)
+        return found
     _collect(args[count:], found)
     _collect(kwargs if count == 0 else kwargs.get("out"), found)
     return found

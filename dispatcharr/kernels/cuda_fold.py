@@ -133,10 +133,10 @@ class Given:
         """Whether somebody asks for errors of the reduction itself."""
         return not self.watch.isdisjoint(("overflow", "invalid value"))
 
-    def raise_flags(self, flags: tuple[Flag, ...], kind: str) -> str:
-        """Return the statement that raises the flag of this kind, if there is one."""
-        for bit, (own, _) in enumerate(flags):
-            if own == kind and (kind in self.watch or kind in _OWN):
+    def raise_flags(self, flags: tuple[Flag, ...], kind: str, name: str = "") -> str:
+        """Return the statement that raises the first flag of this kind, if there is one."""
+        for bit, (own, whose) in enumerate(flags):
+            if own == kind and name in ("", whose) and (kind in self.watch or kind in _OWN):
                 return f"flags |= {1 << (self.first_flag + bit)}ull;"
         return ";"
 

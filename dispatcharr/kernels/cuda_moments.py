@@ -51,14 +51,16 @@ const double n = a.f0 + b.f0, share = n == 0 ? 0.0 : b.f0 / n, weight = a.f0 * s
     state.f1 = weight == 0 ? (b.f0 == 0 ? a.f1 : b.f1) : a.f1 + gap * share;
     state.f2 = a.f2 + b.f2;
     if (weight != 0 && !r_odd(state.f2)) state.f2 += gap * gap * weight;
-    state.f3 = a.f3 | b.f3;"""
+    state.f3 = a.f3 | b.f3;
+    state.f4 = a.f4 + b.f4;"""
 _MOMENTS_FLUSH = """\
 const double n = run.n, gap = run.gap, spread = run.spread;
     state.f0 = n;
     state.f1 = n == 0 ? 0.0 : ((double)run.at - origin) + gap / n;
     const double rest = n == 0 || r_odd(spread) ? spread : spread - gap * (gap / n);
     state.f2 = rest < 0 ? 0.0 : rest;
-    state.f3 = run.seen;"""
+    state.f3 = run.seen;
+    state.f4 = n == 0 ? 0.0 : (double)run.at * n + gap;"""
 
 
 def variance_of(given: Given) -> Folding | str:
@@ -70,7 +72,8 @@ def variance_of(given: Given) -> Folding | str:
     kind, some = number(given.state), bool(chosen(given))
     flags: tuple[Flag, ...] = ()
     if given.watched:
-        flags = (("overflow", "square"), ("invalid value", "subtract"))
+        squared = "multiply" if given.skips else "square"
+        flags = (("overflow", squared), ("invalid value", "subtract"), ("overflow", "reduce"))
     if given.skips:
         flags += (("remark", "Degrees of freedom <= 0 for slice."),)
     one = f"{kind}(1)"
@@ -94,8 +97,8 @@ def variance_of(given: Given) -> Folding | str:
         "begin": begin, "add": add, "join": _MOMENTS_JOIN, "flush": _MOMENTS_FLUSH,
         "finish": _finished_variance(given, flags),
     }  # fmt: skip
-    fields = ("double", "double", "double", "int")
-    text = functions(given, f"{lift} return lift;", ("0", "0", "0", "0"), bodies)
+    fields = ("double", "double", "double", "int", "double")
+    text = functions(given, f"{lift} return lift;", ("0", "0", "0", "0", "0"), bodies)
     return Folding(
         _MOMENTS.format(kind=kind) + state_of(fields), text, fields, flags, ddof=given.ddof,
         shifted=True,
@@ -105,15 +108,19 @@ def variance_of(given: Given) -> Folding | str:
 def _finished_variance(given: Given, flags: tuple[Flag, ...]) -> str:
     root = "sqrt" if given.name.endswith("std") else ""
     over, invalid = (given.raise_flags(flags, k) for k in ("overflow", "invalid value"))
+    summed = given.raise_flags(flags, "overflow", "reduce")
     lines = [
         "const double free = state.f0 - end.ddof;",
         f"double r = {root}(state.f2 / (free > 0 ? free : 0.0));",
     ]
     if given.skips:
         lines.append(f"if (free <= 0) {{ r = R_NAN; {given.raise_flags(flags, 'remark')} }}")
+    summed_up = f"r_odd({memory(given.state)}(state.f4))"
     lines += [
         # What is infinite is infinitely far from a mean that is none.
         f"if (state.f3) {{ r = R_NAN; if (!(state.f3 & 2)) {invalid} }}",
+        # So is everything from a mean that NumPy's sum overflows for.
+        f"else if (free > 0 && {summed_up}) {{ r = R_INFINITY; {summed} }}",
         f"else if (r_odd({memory(given.state)}(r)) && !(r != r)) {over}",
         f"return {stored(given.result, 'r')};",
     ]

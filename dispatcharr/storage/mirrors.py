@@ -25,8 +25,8 @@ from dispatcharr.storage.exports import root_of
 __all__ = [
     "ALIGNMENT", "SMALL", "Place", "alloc", "away", "bring", "bytes_at", "counters",
     "device_in_use", "drop", "enter", "find", "forget", "lost", "observers", "on_home", "pointer",
-    "prepare_write", "put", "remove", "renew", "reserve", "settle", "sweep", "table", "take",
-    "tell_home", "tell_state", "upload", "use",
+    "prepare_write", "put", "remove", "renew", "reserve", "runs", "settle", "sweep", "table",
+    "take", "tell_away", "tell_home", "tell_state", "upload", "use",
 ]  # fmt: skip
 
 #: Roots up to this size are handed to the outside uncounted (``expr.build.SNAPSHOT_BYTES``).
@@ -51,6 +51,8 @@ changed = threading.Condition(lock)
 table: dict[int, Place] = {}
 #: What this thread does: its run, and whether something came home that nobody was told of.
 here = threading.local()
+#: Runs that write to mirrors, as long as they live.
+runs: weakref.WeakSet[Any] = weakref.WeakSet()
 observers: list[Callable[[int, int], None]] = []
 on_home: list[Callable[[], None]] = []
 #: References to roots that died. The callback is no function of Python's, see ``readers``.
@@ -170,13 +172,19 @@ def _announce(key: int, number: int) -> None:
         observer(key, number)
 
 
+def tell_away(place: Place) -> None:
+    """Tell the fast path that a root will be away."""
+    away[place.key] = place
+    _announce(place.key, 2)
+
+
 def tell_state(place: Place) -> None:
     """Tell the fast path where a root is: 1 on both sides, 2 away."""
     if place.on_host:
         away.pop(place.key, None)
+        _announce(place.key, 1)
     else:
-        away[place.key] = place
-    _announce(place.key, 1 if place.on_host else 2)
+        tell_away(place)
 
 
 def reserve(place: Place) -> None:
@@ -204,6 +212,8 @@ def bring(place: Place) -> None:
     """Have the bytes on the host; where they are lost, say so."""
     root = place.ref()  # lives until the copy is done
     if place.on_host or root is None:
+        if place.on_host and place.key in away:
+            tell_state(place)  # an interrupt came before
         return
     try:
         if place.lost is None:
@@ -236,7 +246,9 @@ def settle(place: Place) -> None:
     """Wait for the runs of other threads that write to the mirror."""
     run = getattr(here, "run", None)
     own = 0 if run is None else run.targets.count(place)
-    while place.writers > own and place.ref() is not None:
+    while place.writers > own and any(
+        [place in other.targets for other in list(runs) if other is not run]
+    ):
         changed.wait(_PATIENCE)
 
 
@@ -299,6 +311,7 @@ def renew(reason: str) -> None:
     lock = threading.RLock()
     changed = threading.Condition(lock)
     here = threading.local()
+    runs.clear()
     for place in table.values():
         _orphans.append(place.memory)
         place.pins = place.writers = 0

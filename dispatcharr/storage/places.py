@@ -89,7 +89,7 @@ def observe(observer: Callable[[int, int], None]) -> None:
     """Have ``observer`` told, by id, of roots with a mirror (1), away (2), and neither (0)."""
     with mirrors.lock:
         mirrors.observers.append(observer)
-        for place in table.values():
+        for place in list(table.values()):
             if place.memory is not None or not place.on_host:
                 observer(place.key, 1 if place.on_host else 2)
 

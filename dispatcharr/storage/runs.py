@@ -84,7 +84,9 @@ def address(host: numpy.ndarray, device: Any = None) -> int:
         if place is not None and place.lost is not None:
             raise mirrors.lost(place)
         if place is None or not place.on_device:
-            if refusal(host) or _is_written(root) or _is_rented(host, root, place):
+            # What another thread is about to overwrite there must not be overwritten from here.
+            aimed = place is not None and place.writers > run.targets.count(place)
+            if aimed or refusal(host) or _is_written(root) or _is_rented(host, root, place):
                 found = run.copy(host, root)
             else:
                 place = find(root) or mirrors.enter(root)
@@ -120,10 +122,9 @@ def target(host: numpy.ndarray, fresh: bool = False) -> int:
             raise mirrors.lost(place)
         fresh = fresh or (place is not None and place.fresh)
         if place is None or place.memory is None:
-            refused = (not fresh and refusal(host)) or root.dtype.hasobject or _is_written(root)
-            if refused or (not fresh and _is_rented(host, root, place)):
-                found = run.output(host)
-                return found
+            refused = not fresh and (refusal(host) or _is_written(root))
+            if refused or root.dtype.hasobject or (not fresh and _is_rented(host, root, place)):
+                return run.output(host)
             place = find(root) or mirrors.enter(root)
         whole = place.on_host and (fresh or _covers(host, place))
         if whole:
@@ -154,25 +155,35 @@ def _is_dense(host: numpy.ndarray) -> bool:
 
 def written(hosts: Iterable[numpy.ndarray]) -> None:
     """Note that a kernel was given to the device that writes ``hosts``: their roots are away."""
-    run = getattr(mirrors.here, "run", None)
+    run: Any = getattr(mirrors.here, "run", None)
     with mirrors.lock:
+        outputs = []
         for host in hosts:
             if run is not None and id(host) in run.outputs:
-                run.fetch(host)
-                continue
-            root = root_of(host)
-            place = find(root)
-            if place is None or place.memory is None:
-                raise RuntimeError("written: wanted memory that is a target of this run")
-            place.on_device, place.on_host = True, False
-            if run is not None and place in run.targets:
-                run.targets.remove(place)
-                place.writers -= 1
-            mirrors.tell_state(place)
-            if is_visible(root):
-                mirrors.drop(place)
+                outputs.append(host)
+            else:
+                _went_away(host, run)
         mirrors.changed.notify_all()
+        # This may wait for runs of other threads, which must not wait for this one.
+        for host in outputs:
+            run.fetch(host)
     mirrors.tell_home()
+
+
+def _went_away(host: numpy.ndarray, run: running | None) -> None:
+    root = root_of(host)
+    place = find(root)
+    if place is None or place.memory is None:
+        raise RuntimeError("written: wanted memory that is a target of this run")
+    # In this order: an interrupt must not leave rubbish that nobody knows of.
+    mirrors.tell_away(place)
+    place.fresh = False
+    place.on_device, place.on_host = True, False
+    if run is not None and place in run.targets:
+        run.targets.remove(place)
+        place.writers -= 1
+    if is_visible(root):
+        mirrors.drop(place)
 
 
 def adopt(
@@ -191,8 +202,8 @@ def adopt(
         place.memory = memory
         counters["mirrors"] += 1
         counters["mirror_bytes"] += place.nbytes
+        mirrors.tell_away(place)
         place.on_device, place.on_host = True, False
-        mirrors.tell_state(place)
     return made
 
 
@@ -202,7 +213,7 @@ class running:
     Targets that were not told of by :func:`written` when it ends count as untouched.
     """
 
-    __slots__ = ("_before", "copies", "held", "outputs", "pinned", "targets")
+    __slots__ = ("__weakref__", "_before", "copies", "held", "outputs", "pinned", "targets")
 
     def __init__(self) -> None:
         self.held: list[Any] = []
@@ -256,6 +267,7 @@ class running:
     def aim(self, place: Place) -> None:
         """Note that a mirror is about to be written; the lock is held."""
         self.pin(place)
+        mirrors.runs.add(self)
         self.targets.append(place)
         place.writers += 1
 

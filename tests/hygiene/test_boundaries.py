@@ -68,7 +68,7 @@ SPELLED: dict[str, dict[str, str]] = {
     "kernels/cuda_folds.py": {"*": "the table of the folds that make each reduction"},
     "kernels/cuda_moments.py": {
         "add": "a method of a fold: to take one element more",
-        "square sqrt std subtract": "what moments are finished with, and what NumPy calls it",
+        "multiply square sqrt std subtract": "what NumPy computes moments by",
     },
     "kernels/cuda_sums.py": {
         "add": "a method of a fold: to take one element more",

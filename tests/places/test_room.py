@@ -209,6 +209,42 @@ def test_a_host_write_waits_for_runs_that_write(device: StoringDevice) -> None:
     assert places.state(x) == "host" and (x[0] == 1).all() and (x[1] == 2).all()
 
 
+def test_what_another_thread_overwrites_there_is_not_overwritten_from_here(
+    device: StoringDevice,
+) -> None:
+    x = numpy.zeros(LONG)
+
+    def read() -> None:
+        with places.running():
+            assert (device.view(places.address(x), x) == 0).all()
+
+    with places.running():
+        there = device.view(places.target(x), x)
+        there[...] = 1
+        thread = threading.Thread(target=read)
+        thread.start()
+        thread.join()
+        places.written([x])
+    places.home(x)
+    assert (x == 1).all()
+
+
+def test_a_fresh_result_is_fresh_once(device: StoringDevice) -> None:
+    y = numpy.empty(100)
+    places.expect(y)
+    for part, value in ((y, 1), (y[10:20], 2)):
+        with places.running():
+            device.view(places.target(part), part)[...] = value
+            places.written([part])
+        assert places.state(y) == "device"
+        places.home(y)
+    places.host_write(y)
+    with places.running():
+        device.view(places.target(y[50:]), y[50:])[...] = 3  # and was not told of
+    assert places.state(y) == "host"
+    assert y.tolist() == [1] * 10 + [2] * 10 + [1] * 80
+
+
 def test_callbacks_are_called_after_copies_home(device: StoringDevice) -> None:
     heard: list[str] = []
     x = moved(numpy.arange(float(LONG)))

@@ -41,7 +41,7 @@ pytestmark = pytest.mark.usefixtures("device")
     lambda x: numpy_or_ours(x).cumsum(x[0], out=x[1]), lambda x: x.__setitem__(x > 0, 0),
     lambda x: numpy_or_ours(x).random.default_rng(3).shuffle(x), lambda x: x.byteswap(True),
     pytest.param(lambda x: memoryview(x).cast("B").__setitem__(5, 77), marks=no_buffers),
-    lambda x: x.partition(5, 0),
+    lambda x: x.partition(5, 0), lambda x: numpy_or_ours(x).copyto(dst=x, src=4),
     lambda x: numpy.asarray(x).__setitem__(4, 8), lambda x: x.__array__().__setitem__(1, 8),
     lambda x: x.data.__setitem__((2, 3), 4.0),
     lambda x: numpy_or_ours(x).where(x > 0, x, 0), lambda x: x.put([5], [9]),
@@ -59,6 +59,20 @@ def test_every_write_is_seen(write: Callable[[Any], Any], way: str, values: nump
             write(x)
 
     alike(written, written, [values], way)
+
+
+def test_what_is_only_read_keeps_its_mirror() -> None:
+    x = placed(VALUES["float64"], "both")
+    y = placed(VALUES["float64"], "both")
+    for use in (
+        lambda: np.copyto(y, x), lambda: np.sort(x, axis=None), lambda: x.argsort(),
+        lambda: np.fft.fft(x), lambda: np.linalg.norm(x), lambda: np.concatenate([x, x]),
+        lambda: np.matmul(x, x.T), lambda: np.cumsum(x, out=y.reshape(-1)),
+        lambda: y.put([1], x[:1, 0]), lambda: np.modf(x), lambda: np.add.reduce(x),
+    ):  # fmt: skip
+        use()
+        assert places.state(x._value) == "both"
+    assert places.state(y._value) == "host"
 
 
 def test_elements_are_written_where_the_array_is() -> None:
