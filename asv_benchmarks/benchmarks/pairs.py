@@ -1,16 +1,16 @@
 """Timing side by side: contenders take turns, so that a busy machine harms all of them alike.
 
 Every contender is a statement in a scope of its own (a forced backend, or nothing). In each round
-every contender is timed once; the first one changes from round to round, so that nobody always
-inherits the caches from the same predecessor. A statement that is short is repeated within one
-sample until the clock is precise, and runs once unmeasured before it, since the contender before
-has used other threads. What is compared are times of one round: figures are medians over rounds of
-their ratios.
+every contender is timed once, in an order that is drawn anew, so that nobody always inherits the
+caches from the same predecessor. A statement that is short is repeated within one sample until the
+clock is precise, and runs once unmeasured before it, since the contender before has used other
+threads. What is compared are times of one round: figures are medians over rounds of their ratios.
 """
 
 from __future__ import annotations
 
 import math
+import random
 import timeit
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -127,10 +127,10 @@ def take_turns(contenders: Sequence[Contender], pace: Pace) -> Turns:
     once = sum(guess * (n + w) for guess, n, w in zip(guesses, loops, warm, strict=True))
     rounds = min(max(int(pace.budget / once), pace.least), pace.most)
     rows = []
-    for turn in range(rounds):
+    order = random.Random(len(contenders))
+    for _ in range(rounds):
         row = [0.0] * len(contenders)
-        for place in range(len(contenders)):
-            column = (turn + place) % len(contenders)
+        for column in order.sample(range(len(contenders)), len(contenders)):
             row[column] = contenders[column].seconds(loops[column], warm[column])
         rows.append(tuple(row))
     return Turns(tuple(rows))

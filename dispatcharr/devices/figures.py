@@ -48,6 +48,7 @@ _OPERATIONS: Mapping[str, tuple[float, float, float, float]] = {
     "compare": (1.0, 1.0, 1.0, 2.0),
     "predicate": (1.0, 1.0, 1.0, 2.0),
     "select": (1.0, 1.0, 1.0, 2.0),
+    "step": (2.0, 2.0, 2.0, 2.0),
     "round": (2.0, 2.0, 1.0, 1.0),
     "sqrt": (8.0, 10.0, 10.0, 12.0),
     "exp": (20.0, 30.0, 30.0, 30.0),

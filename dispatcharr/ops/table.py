@@ -122,7 +122,7 @@ ELEMENTWISE: tuple[Elementwise, ...] = (
     _row("copysign", "exp", 2, errors="none"),
     _row("nextafter", "hypot", 2),
     _row("ldexp", "divide", 2),
-    _row("heaviside", "select", 2),
+    _row("heaviside", "step", 2),
     _row("gcd", "special", 2, errors="none"),
     _row("lcm", "special", 2, errors="none"),
     _row("bitwise_and", "arith", 2, "and", errors="none"),

@@ -104,6 +104,7 @@ REPRESENTATIVE: dict[str, tuple[str, Sampler]] = {
     "float_power": ("float_power", _raised),
     "round": ("floor", _wide),
     "select": ("where", _chosen),
+    "step": ("heaviside", _two),
     "cast": ("astype", _one),
     "predicate": ("isnan", _one),
     "reduce_minmax": ("max", _ordered),

@@ -323,10 +323,16 @@ def _solve_floor(cost_class: str, dtype: numpy.dtype, profile: Profile) -> int:
     return dtype.itemsize * _least(pays)
 
 
+#: Reductions that NumPy goes over its operand more than once for, and a compiled loop does not.
+_SEVERAL_PASSES = frozenset({"reduce_moments"})
+
+
 def _loops(cost_class: str, dtype: numpy.dtype, profile: Profile) -> list[Rates]:
     """Return the rates of loops compiled for an operation; none where NumPy's own serves it."""
     compiles = dtype.char in profile.compiled.get(cost_class, {})
-    if not compiles or cost_class.startswith("reduce_") or native.missing() is not None:
+    if cost_class.startswith("reduce_") and cost_class not in _SEVERAL_PASSES:
+        compiles = False
+    if not compiles or native.missing() is not None:
         return []
     return [
         replace(host_rates(profile, crew, "compiled"), compile=0.0)

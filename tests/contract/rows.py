@@ -17,8 +17,8 @@ from samples import DTYPES, KINDS
 
 #: Cost classes whose rows promise NumPy's very bits; the others stay within some ulps.
 EXACT = {
-    "arith", "divide", "compare", "sqrt", "copy", "predicate", "select", "round", "int_divide",
-    "cast",
+    "arith", "divide", "compare", "sqrt", "copy", "predicate", "select", "step", "round",
+    "int_divide", "cast",
 }  # fmt: skip
 ROWS = {row.name: row for row in ELEMENTWISE}
 FUNCTIONS = {name: row for name, row in ROWS.items() if name != "astype"}

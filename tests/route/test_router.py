@@ -156,7 +156,9 @@ def test_deciding_is_quick(stage):
 FLOAT = numpy.dtype(float)
 
 
-@pytest.mark.parametrize("cost", ["arith", "trig", "hypot", "special", "reduce_sum"])
+@pytest.mark.parametrize(
+    "cost", ["arith", "trig", "hypot", "special", "reduce_sum", "reduce_moments"]
+)
 @pytest.mark.parametrize("machine", ["laptop", "server"])
 def test_floor_is_where_planning_pays(stage, cost, machine):
     profile = getattr(stage, machine)
@@ -181,7 +183,7 @@ def single(stage, cost, profile, size):
     plain = price(replace(work, bytes_fresh=fresh), "", rates).seconds
     fresh = 0 if recycled(work.bytes_written) else work.bytes_written
     ways = [host_rates(profile, "threads")]
-    if not cost.startswith("reduce_") and cost != "special" and native.missing() is None:
+    if cost not in ("special", "reduce_sum") and native.missing() is None:
         loops = [host_rates(profile, crew, "compiled") for crew in ("serial", "threads")]
         ways += [replace(rates, compile=0.0) for rates in loops]
     return plain, min(price(replace(work, bytes_fresh=fresh), "", way).seconds for way in ways)
