@@ -58,6 +58,10 @@ def check_into(
                 return result, target, result is target
 
             wanted = ask(call, numpy, numpys, operands)
+            if row.cost == "predicate" and wanted.error is None:
+                # NumPy 2.4 on some machines writes other answers into every other byte.
+                if not numpy.array_equal(wanted.value[0], numpys(*operands)):
+                    continue
             for backend, way in modes:
                 mine = tuple(ours(operand) for operand in operands)
                 with mode(backend, way):
