@@ -21,7 +21,8 @@ import numpy
 from dispatcharr import _events
 from dispatcharr._config import Options, options
 from dispatcharr._errors import VerificationWarning, user_level
-from dispatcharr.backends.base import REMARK, Backend, Elsewhere, LateErrors, label
+from dispatcharr.backends.base import Backend, Elsewhere, LateErrors, label
+from dispatcharr.backends.late import hear, hear_later, warn, working
 from dispatcharr.backends.placed import run_placed
 from dispatcharr.expr.build import Declined, build, may_warn_later, modes_in_force
 from dispatcharr.expr.nodes import Node, computed_alone, fill, graph_lock
@@ -149,6 +150,22 @@ def _perform(
     value: numpy.ndarray | None = None,
 ) -> _Run:
     """Plan and run ``wanted``; the one road that every evaluation takes."""
+    with working():
+        run = _pass(wanted, request, out, targets, keep, value)
+    for kinds, errors in run.errors:
+        warn(kinds, errors)
+    hear()
+    return run
+
+
+def _pass(
+    wanted: Sequence[Node],
+    request: ReduceRequest | None,
+    out: numpy.ndarray | None,
+    targets: dict[int, numpy.ndarray],
+    keep: bool,
+    value: numpy.ndarray | None,
+) -> _Run:
     chosen = options()
     stored = keep or bool(targets)
     with graph_lock:
@@ -183,8 +200,6 @@ def _perform(
     if out is not None and out.size == 1:
         places.home(out)  # it becomes a scalar
     _publish(run, targets)
-    for kinds, errors in run.errors:
-        _warn(kinds, errors)
     return run
 
 
@@ -236,36 +251,11 @@ def _recorded(
     if chosen.verify:
         verified = _verify(step.region, inputs, outputs, stood.backend, chosen)
     if not isinstance(errors, frozenset):
-        _hear_later(step, errors)
+        hear_later(step, errors, at_once=not may_warn_later(modes_in_force()))
         errors = frozenset()
     if errors:
         run.errors.append((step.warns, frozenset(e for e in errors if step.may_tell(e[1]))))
     return _events.KernelRecord(step.region, stood.work, decision, seconds, errors, verified)
-
-
-#: Floating-point errors of kernels that a device may not have run yet, each with the kinds that
-#: the user is to be warned of and the step.
-_unheard: list[tuple[Step, LateErrors]] = []
-#: So many kernels may run without their errors being looked at.
-_MOST_UNHEARD = 256
-
-
-def _hear_later(step: Step, errors: LateErrors) -> None:
-    _unheard.append((step, errors))
-    if len(_unheard) >= _MOST_UNHEARD or not may_warn_later(modes_in_force()):
-        errors(True)
-        hear()
-
-
-def hear() -> None:
-    """Warn of the floating-point errors of what devices have run by now."""
-    waiting, _unheard[:] = _unheard[:], []
-    for step, late in waiting:
-        found = late(False)
-        if found is None:
-            _unheard.append((step, late))
-        elif found:
-            _warn(step.warns, frozenset([e for e in found if step.may_tell(e[1])]))
 
 
 def _execute(
@@ -338,16 +328,6 @@ def _publish_values(run: _Run, targets: dict[int, numpy.ndarray]) -> None:
                 array._origin = run.origins[i]
 
 
-def _warn(kinds: frozenset[str], errors: frozenset[tuple[str, str]]) -> None:
-    """Warn of floating-point errors as NumPy does, at the user's line."""
-    for kind, name in sorted(errors):
-        if kind in kinds:
-            message = f"{kind} encountered in {'cast' if name == 'astype' else name}"
-            warnings.warn(message, RuntimeWarning, stacklevel=user_level())
-        elif kind == REMARK:
-            warnings.warn(name, RuntimeWarning, stacklevel=user_level())
-
-
 def _verify(
     region: Region,
     inputs: Sequence[numpy.ndarray],
@@ -385,9 +365,6 @@ def finish() -> None:
     if device is not None:
         device.synchronize()
         hear()
-
-
-places.on_home(hear)
 
 
 def before_write(host: numpy.ndarray) -> None:

@@ -67,7 +67,7 @@ class Cuda:
     def ready(self, region: Region) -> bool:
         """Return whether the kernels are loaded, for buffers that were spoken of."""
         device, spoken = found.device(), _spoken.get(region, ())
-        if device is None:  # this is a forked child
+        if device is None:  # it failed, or this is a forked child
             return False
         return any([_kernels(device, one) is not None for one in spoken])
 
@@ -115,8 +115,10 @@ class Cuda:
                 device.launch(kernels[which], grid, block, words)
             if flags is not None and any([kind == AGAIN for kind, _ in bound.flags]):
                 _check(device, flags, bound.flags)
+            # Before some of the results come home, which waits for the errors too.
+            told = _NONE if flags is None else _later(device, flags, bound.flags)
             places.written(outputs)
-        return _NONE if flags is None else _later(device, flags, bound.flags)
+        return told
 
     def wait(self) -> None:
         """Return when the device has done all that it was given."""

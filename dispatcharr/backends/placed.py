@@ -47,7 +47,7 @@ def run_placed(
     if backend.place == "host":
         for host in inputs:
             places.home(host)
-        with places.writing(outputs):
+        with places.writing(outputs, whole=True):
             start = time.perf_counter()
             told = backend.run(region, inputs, outputs, threads)
             return told, time.perf_counter() - start

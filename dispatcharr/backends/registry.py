@@ -18,7 +18,7 @@ from dispatcharr.backends.base import Backend
 __all__ = ["ENTRY_POINT_GROUP", "available", "backend", "candidates", "engines_of", "register"]
 
 ENTRY_POINT_GROUP = "dispatcharr.backends"
-_NOT_BACKENDS = {"base", "cuda_library", "host", "library", "placed", "registry"}
+_NOT_BACKENDS = {"base", "cuda_library", "host", "late", "library", "placed", "registry"}
 
 _lock = threading.RLock()
 _found: dict[str, Backend] | None = None

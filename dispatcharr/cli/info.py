@@ -32,11 +32,12 @@ def info(as_json: bool) -> None:
 
 def _facts() -> dict[str, Any]:
     from dispatcharr.backends.registry import available
+    from dispatcharr.devices import found
     from dispatcharr.kernels import native
     from dispatcharr.kernels.cpus import cgroup_quota, cpu_count, thread_count
     from dispatcharr.route.profile import load, machine, profile_path
 
-    profile = load()
+    profile, device = load(), found.device()
     path = profile_path()
     return {
         "versions": {
@@ -55,6 +56,7 @@ def _facts() -> dict[str, Any]:
             "memory_bytes": total_memory(),
         },
         "backends": dict(available()),
+        "device": None if device is None else asdict(device.props),
         "engines": {"blocks": None, "compiled": native.missing()},
         "kernels": dict(zip(("count", "bytes", "limit"), _kernels(), strict=True)),
         "memory_pool": get_default_memory_pool().get_limit(),
@@ -112,6 +114,10 @@ def _print(facts: Mapping[str, Any]) -> None:
         "Backends",
         ((name, why or "available") for name, why in facts["backends"].items()),
     )
+    device = facts["device"]
+    if device is not None:
+        memory = in_binary(device["total_memory"])
+        pairs("Device", [(device["name"], f"{memory}, CUDA {device['driver']}")])
     pairs("Engines", _engine_rows(facts))
     stored = profile["stored"]
     source = {

@@ -42,12 +42,15 @@ _looking = threading.RLock()
 
 def device() -> Device | None:
     """Return the device of this process; None where :func:`why` says why there is none."""
-    return (_answer or _found()).device
+    one = (_answer or _found()).device
+    return None if one is None or one.dead is not None else one
 
 
 def why() -> str:
     """Return why this process has no device, in one sentence; empty if it has one."""
-    return (_answer or _found()).reason
+    answer = _answer or _found()
+    dead = None if answer.device is None else answer.device.dead
+    return answer.reason if dead is None else f"it failed: {dead}"
 
 
 def _found() -> _Answer:

@@ -153,6 +153,8 @@ class KernelAccount:
         Of a kernel that is not built yet and would be cheaper still.
     bytes_moved : int
         Memory that had to be moved to the device, or home from it.
+    ran : bool
+        Whether it has run; where ``measured`` is None all the same, nobody waited for its end.
     """
 
     operations: tuple[str, ...]
@@ -176,6 +178,7 @@ class KernelAccount:
     engines: tuple[tuple[str, str], ...] = ()
     better: Price | None = None
     bytes_moved: int = 0
+    ran: bool = False
 
     @property
     def price(self) -> Price:
@@ -294,6 +297,7 @@ def record_account(record: KernelRecord) -> KernelAccount:
     return replace(
         account_of(record.region, record.work, record.decision),
         measured=record.seconds,
+        ran=True,
         fp_errors=tuple(sorted(record.fp_errors)),
         verified=record.verified,
     )

@@ -257,8 +257,12 @@ def _headline(told: Explanation) -> str:
     rows = [row for row in told.rows if row["kind"] == "kernel"]
     measured, predicted = (sum(row[key] for row in rows) for key in ("measured", "predicted"))
     where = " and ".join(sorted({row["backend"] for row in rows}))
+    ran = f"Evaluated: {plural(told.total, 'kernel')} on {where}"
+    if measured == predicted == 0:  # nobody waited for the device to be done
+        untimed = sum(kernel.price.run for kernel in told.kernels)
+        return f"{ran}, not timed, {in_seconds(untimed)} predicted."
     return (
-        f"Evaluated: {plural(told.total, 'kernel')} on {where}, {in_seconds(measured)} measured, "
+        f"{ran}, {in_seconds(measured)} measured, "
         f"{in_seconds(predicted)} predicted ({in_ratio(measured, predicted)})."
     )
 

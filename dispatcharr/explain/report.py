@@ -105,7 +105,8 @@ def kernel_grid(rows: Sequence[Row], most: int, title: str = "") -> Grid:
     for row in rows[:most]:
         names = tuple(row["kernel"].split()) or ("(copy)",)
         place = () if starred else (clip(row["backend"], _LONGEST_NAME),)
-        figures = (*place, in_seconds(row["measured"]))
+        timed = row["measured"] or row["predicted"]  # else nobody waited for the device
+        figures = (*place, in_seconds(row["measured"] if timed else None))
         prices = [_price_cell(row, name) for name in backends]
         cells.append((names, _short(row["dtype"]), in_count(row["runs"]), *figures, *prices))
     note = "* where it ran." if backends else ""

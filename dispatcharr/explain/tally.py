@@ -185,7 +185,10 @@ class Tally:
 
     def _reason(self, decision: Decision) -> str:
         # All that a reason without its prices is made of.
-        key = decision.backend, decision.forced, len(decision.estimates), decision.refused
+        key = (
+            decision.backend, decision.forced, len(decision.estimates), decision.refused,
+            decision.engines, decision.note, decision.failed,
+        )  # fmt: skip
         reason = self._reasons.get(key)
         if reason is None:
             if len(self._reasons) >= MOST_CLASSES:

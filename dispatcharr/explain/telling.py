@@ -28,7 +28,6 @@ _TERMS: Mapping[str, str] = {
     "wake": "starting the helpers",
     "launch": "launching on the device",
     "compile": "building the kernel",
-    "transfer": "moving data there",
     "sync": "waiting for the result",
     "calls": "NumPy calls, by block",
     "fault": "fresh memory for results",
@@ -61,8 +60,8 @@ def brief_kernel(kernel: KernelAccount, title: str) -> list[Block]:
     shown = sorted(kernel.prices, key=lambda price: price.backend != kernel.backend)
     prices = ", ".join(f"{price.backend} {in_seconds(price.seconds)}" for price in shown)
     facts = [(_place(kernel), f"{kernel.reason}: {prices}")]
-    if kernel.measured is not None:
-        facts.append(("took", _took(kernel, kernel.measured)))
+    if kernel.ran or kernel.measured is not None:
+        facts.append(("took", _took(kernel)))
     facts.append(("ends", kernel.ends))
     return [
         Heading(f"{title}: {_what(kernel)}"),
@@ -163,7 +162,7 @@ def _buffer(one: BufferAccount, kernel: KernelAccount, label: str) -> str:
 
 
 def _place(kernel: KernelAccount) -> str:
-    return "runs on" if kernel.measured is None else "ran on"
+    return "ran on" if kernel.ran or kernel.measured is not None else "runs on"
 
 
 def _fate_facts(kernel: KernelAccount) -> Iterable[tuple[str, str]]:
@@ -171,10 +170,12 @@ def _fate_facts(kernel: KernelAccount) -> Iterable[tuple[str, str]]:
     yield _place(kernel), f"{kernel.backend}: {_gain(kernel)}"
     if kernel.price.engine:
         yield "engine", _engine(kernel)
+    elif kernel.better is not None:
+        yield "better", _better(kernel.better, kernel.backend)
     for name, reason in kernel.refused:
         yield "refused", f"{name}: {reason}"
-    if kernel.measured is not None:
-        yield "took", _took(kernel, kernel.measured)
+    if kernel.ran or kernel.measured is not None:
+        yield "took", _took(kernel)
     if kernel.fp_errors:
         yield "errors", ", ".join(f"{kind} in {name}" for kind, name in kernel.fp_errors)
     if kernel.verified is not None:
@@ -192,16 +193,25 @@ def _engine(kernel: KernelAccount) -> str:
     """Return how the backend ran the body, and what is said of compiling it."""
     text = _ENGINES.get(kernel.price.engine, kernel.price.engine)
     if kernel.better is not None:
-        text += f"; a {kernel.better.engine} one would take {in_seconds(kernel.better.run)}, and "
-        text += "is built once that has paid for it"
+        text += f"; {_better(kernel.better, kernel.backend)}"
     elif kernel.engines:
         (name, reason), *_ = kernel.engines
         text += f"; not {name.rpartition('/')[2]}: {reason}"
     return text
 
 
-def _took(kernel: KernelAccount, measured: float) -> str:
-    predicted = kernel.price.run
+def _better(better: Price, backend: str) -> str:
+    """Return what a kernel that is not built yet would take, and where."""
+    one = f"a {better.engine} one" if better.engine else "one"
+    if better.backend != backend:
+        one += f" on {better.backend}"
+    return f"{one} would take {in_seconds(better.run)}, and is built once that has paid for it"
+
+
+def _took(kernel: KernelAccount) -> str:
+    predicted, measured = kernel.price.run, kernel.measured
+    if measured is None:
+        return f"not timed, since nobody waited for its end; {in_seconds(predicted)} predicted"
     text = f"{in_seconds(measured)} measured, {in_seconds(predicted)} predicted"
     ratio = in_ratio(measured, predicted)
     text += f" ({ratio})" if ratio != "-" else ""
@@ -217,7 +227,8 @@ def _price_grid(kernel: KernelAccount) -> Grid:
     rows: list[tuple[str, ...]] = []
     for name in _term_names(prices):
         cells = [in_seconds(price.terms.get(name) or None) for price in prices]
-        rows.append((name, _TERMS.get(name, ""), *cells))
+        meaning = _transfer(prices) if name == "transfer" else _TERMS.get(name, "")
+        rows.append((name, meaning, *cells))
     if any(price.correction != 1 for price in prices):
         factors = [f"x {price.correction:.2f}" for price in prices]
         rows.append(("factor", f"learned, on {_SIZED[0]} to {_SIZED[-1]}", *factors))
@@ -234,6 +245,14 @@ def _price_grid(kernel: KernelAccount) -> Grid:
     if len(kernel.prices) > len(prices):
         note += f" {plural(len(kernel.prices) - len(prices), 'dearer backend')} left out."
     return Grid(aligned, "ll" + "r" * len(prices), ("price", "", *names), note=note)
+
+
+def _transfer(prices: Sequence[Price]) -> str:
+    """Return which way data is moved in the columns."""
+    there = {price.device for price in prices if price.terms.get("transfer")}
+    if len(there) > 1:
+        return "moving data there, or home"
+    return "moving data there" if True in there else "bringing data home"
 
 
 def _columns(kernel: KernelAccount) -> list[Price]:

@@ -26,7 +26,10 @@ VIEWS = frozenset({
 #: Those that make views of all their arguments.
 OF_SEVERAL = frozenset({"atleast_1d", "atleast_2d", "atleast_3d", "broadcast_arrays"})
 #: Functions that ask for no more than shapes, dtypes and addresses.
-METADATA = frozenset({"empty_like", "may_share_memory", "shares_memory", "zeros_like"})
+METADATA = frozenset({
+    "empty_like", "iscomplexobj", "isrealobj", "isscalar", "may_share_memory", "ones_like",
+    "shares_memory", "zeros_like",
+})  # fmt: skip
 
 #: Functions that only read, with how many arguments by position; those beyond may be outputs.
 _OF_ONE = (

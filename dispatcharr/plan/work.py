@@ -108,7 +108,7 @@ def count_work(region: Region, fresh: Sequence[bool]) -> Work:
     return Work(elements, read, sum(stored), bytes_fresh, ops, reduction, contiguous, key, scalar)
 
 
-#: A view of less than this part of its memory is moved alone.
+#: A view of less than this part of its memory is moved to a device alone.
 _PART = 4
 
 
@@ -142,23 +142,24 @@ def whereabouts(
         if host is not None and host.ndim == 0 and state == "host":
             state = ""  # it goes with the launch
         if host is not None and state:
-            moved[state] += _moved(host, seen)
+            moved[state] += _moved(host, state, seen)
         states.append(state)
     for host in outputs:
         root = root_of(host)
         # What others see comes home at once.
         if host.nbytes < root.nbytes or is_visible(root):
-            moved[places.state(host)] += _moved(host, seen)
+            state = places.state(host)
+            moved[state] += _moved(host, state, seen)
     return tuple(states), moved["device"], moved["host"]
 
 
-def _moved(host: numpy.ndarray, seen: set[int]) -> int:
+def _moved(host: numpy.ndarray, state: str, seen: set[int]) -> int:
     """Return the bytes that are moved for ``host``, besides those of what was seen before."""
     root = root_of(host)
     if id(root) in seen:
         return 0
     part, whole = min(host.nbytes, root.nbytes), root.nbytes
-    if part * _PART > whole:
+    if state == "device" or part * _PART > whole:  # all of it comes home for any part
         seen.add(id(root))
         return int(whole)
     return int(part)

@@ -9,7 +9,8 @@ What a kernel leaves on the device begins a *trip*, and the kernels that take it
 the trip what they save. Where bytes come home, whoever wanted them, the trip pays, and the ledger
 of the kernel that began it gets what is left: the next trip may begin at once where this one paid
 for itself; where it did not, what was lost has to be earned on the host first, and after each such
-trip twice as much. So data that is read on the host each time stays there.
+trip twice as much. So data that is read on the host each time stays there. Whether the way there
+paid is known when it is made again: until then the data may be used there once more.
 
 What is on a device is worked on there, although each kernel on the host would pay for the way home
 alone, until results that always come home have cost as much as bringing the inputs home.
@@ -56,6 +57,8 @@ class Trade(NamedTuple):
         What it takes until results on the device are at home.
     margin : float
         Share of the host's price that the device may ask at most.
+    compile : float
+        The part of ``to_device`` that is paid once and for all.
     """
 
     host: float
@@ -64,6 +67,12 @@ class Trade(NamedTuple):
     to_device: float
     back: float
     margin: float
+    compile: float = 0.0
+
+    @property
+    def moving(self) -> float:
+        """What bringing the inputs to the device takes, which each trip pays anew."""
+        return self.to_device - self.compile
 
     def pays(self) -> bool:
         """Return whether the device is cheaper in one run, whatever becomes of the results."""
@@ -104,6 +113,7 @@ def trade_of(estimates: Sequence[Estimate]) -> Trade | None:
         device.once,
         device.back,
         device.margin,
+        device.term("compile"),
     )
 
 
@@ -151,9 +161,11 @@ class Ledger:
         Share of its results that came home; at first all are expected to.
     loss : float
         What being on the device has cost more than being at home.
+    owed : float
+        What moving took and has not brought in since inputs were last brought there.
     """
 
-    __slots__ = ("balance", "loss", "patience", "price", "returned")
+    __slots__ = ("balance", "loss", "owed", "patience", "price", "returned")
 
     def __init__(self) -> None:
         self.balance = 0.0
@@ -161,6 +173,7 @@ class Ledger:
         self.patience = 1.0
         self.returned = 1.0
         self.loss = 0.0
+        self.owed = 0.0
 
     def goes(self, trade: Trade) -> bool:
         """Credit one run, and return whether it is to be on the device."""
@@ -174,6 +187,9 @@ class Ledger:
                 self.balance = max(self.balance, 0.0)
             else:
                 saving = trade.host * trade.margin - trade.device
+                if trade.moving and self.owed > 0:  # the last way there had not paid by now
+                    self.owed = 0.0
+                    self.patience = min(self.patience * 2.0, _PATIENCE)
                 price *= self.patience
             if saving <= 0:
                 return False
@@ -205,11 +221,15 @@ class _Trip:
         ledger = self.ledger
         net, self.saved = self.saved - seconds, 0.0
         self.total -= seconds
+        ledger.owed += seconds
         most = max(ledger.price, seconds)
         ledger.balance = min(max(ledger.balance + net, -2.0 * most), most)
         judged = 1 if self.total >= 0 else -1
+        if judged > 0 and ledger.owed > 0:
+            return  # the way there may yet pay: that is known when it is made again
         if judged != self.judged:  # once for a trip, or again where it turned out otherwise
             self.judged = judged
+            ledger.owed = min(ledger.owed, 0.0)
             factor = 0.5 if judged > 0 else 2.0
             ledger.patience = min(max(ledger.patience * factor, 1.0), _PATIENCE)
 
@@ -248,8 +268,12 @@ def departed(
         trip = _trip_of(inputs)
         if trip is None:
             trip = _Trip(ledger)
+            if trade.moving:
+                ledger.owed = 0.0
+        trip.ledger.owed += trade.moving
         trip.saved += saved
         trip.total += saved
+        trip.ledger.owed -= saved
         if len(_stays) > _MOST_STAYS:
             _stays.clear()
         total = sum([host.nbytes for host in outputs]) or 1

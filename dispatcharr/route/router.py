@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import replace
 
 import numpy
 
@@ -22,6 +22,7 @@ from dispatcharr.backends.base import Backend, Profile, Rates, host_rates, label
 from dispatcharr.kernels import native
 from dispatcharr.plan.work import Work
 from dispatcharr.route.correct import Corrections, keep_at_exit
+from dispatcharr.route.decision import UNBUILT, Decision
 from dispatcharr.route.moving import placed, waited_for
 from dispatcharr.route.price import Estimate, price
 from dispatcharr.storage.pool import SYSTEM_RECYCLES, recycled
@@ -33,72 +34,6 @@ Candidates = Sequence[tuple[Backend, str | None]]
 #: Decisions kept per profile. Programs repeat themselves; those that do not start over now and
 #: then.
 _REMEMBERED = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """The chosen backend, what the others would have cost, and why.
-
-    Attributes
-    ----------
-    backend : str
-        Name of the chosen backend.
-    estimates : tuple of Estimate
-        Of every backend that could run the kernel, with its cheapest engine; the cheapest first.
-    refused : tuple of (str, str)
-        The other backends, each with its reason.
-    forced : str or None
-        Name of the backend that was asked for.
-    measured : float or None
-        Seconds that ``Backend.run`` took, once it has.
-    engines : tuple of (str, str)
-        Engines that cannot run it, of backends that have others, each with its reason.
-    better : Estimate or None
-        Of a kernel that would be cheaper still and is not built yet; ``run`` is what it would take
-        then.
-    note : str
-        Why it is not the cheapest one, where data is to be moved, or is not.
-    """
-
-    backend: str
-    estimates: tuple[Estimate, ...]
-    refused: tuple[tuple[str, str], ...]
-    forced: str | None = None
-    measured: float | None = None
-    engines: tuple[tuple[str, str], ...] = ()
-    better: Estimate | None = None
-    note: str = ""
-
-    @property
-    def reason(self) -> str:
-        """Why this backend, as a sentence."""
-        if self.forced == self.backend:
-            return f"forced by use_backend({self.forced!r})"
-        found = ", ".join([str(estimate) for estimate in self.estimates])
-        reason = f"cheapest of {len(self.estimates)}: {found}"
-        if self.note:
-            reason = f"{self.note}: {found}"
-        if len(self.estimates) == 1:
-            reason = f"the only one that can: {found}"
-        if self.forced is None:
-            return reason
-        refusal = dict(self.refused)[self.forced]
-        return f"{self.forced!r} was asked for and refused ({refusal}); {reason}"
-
-    @property
-    def estimate(self) -> Estimate:
-        """The estimate of the chosen backend."""
-        return next(found for found in self.estimates if found.backend == self.backend)
-
-    @property
-    def predicted(self) -> float:
-        """Seconds predicted for what ``measured`` measures: the run, without moves."""
-        return self.estimate.run
-
-    @property
-    def expected(self) -> float:
-        """Seconds predicted for everything, which is what the backends were compared by."""
-        return self.estimate.seconds
 
 
 class _Desk:
@@ -221,8 +156,8 @@ def _decide(
             rates = replace(rates, transfer=home.home, copy=home.copy)
         found = price(work, backend.name, rates, ratio, getattr(backend, "engine", ""))
         # What is built in the background cannot run now, whatever it costs.
-        late = rates.compile > 0 and hasattr(backend, "order")
-        (unbuilt if late else estimates).append(found)
+        orders = rates.compile > 0 and hasattr(backend, "order")
+        (unbuilt if orders else estimates).append(found)
     estimates, unbuilt = waited_for(estimates, unbuilt, not work.to_host, forced)
     estimates.sort(key=_seconds)
     best = {found.backend: found for found in reversed(estimates)}
@@ -230,7 +165,9 @@ def _decide(
         chosen, note = best[forced], ""
     else:
         chosen, note = placed(estimates, going)
-    better = [e for e in unbuilt if e.run < chosen.run and forced in (None, e.backend)]
+    late = [found.backend for found in unbuilt if found.backend not in best]
+    refused.update({name: "; ".join([UNBUILT, *_of_engines(engines, name)]) for name in late})
+    better = [e for e in unbuilt if _gains(e, chosen) and forced in (None, e.backend)]
     return Decision(
         chosen.backend,
         tuple(sorted(best.values(), key=_seconds)),
@@ -240,6 +177,18 @@ def _decide(
         better=min(better, key=_run, default=None),
         note=note,
     )
+
+
+def _of_engines(reasons: Mapping[str, str], backend: str) -> list[str]:
+    """Return why the other engines of a backend do not run it."""
+    return [f"{name}: {why}" for name, why in reasons.items() if name.split("/")[0] == backend]
+
+
+def _gains(late: Estimate, chosen: Estimate) -> bool:
+    """Return whether it would be the faster one once it is built, where the data is now."""
+    if late.device:  # data may stay there, see ``moving``
+        return late.run < chosen.run
+    return late.run + late.term("transfer") < chosen.run + chosen.term("transfer")
 
 
 def _run(estimate: Estimate) -> float:

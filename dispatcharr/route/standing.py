@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy
 
@@ -316,6 +317,8 @@ def route(
     candidates = list(zip(backends, refusals, strict=True))
     profile = profiles.current(chosen.threads)
     decision = router.choose(work, candidates, profile, forced, built, going)
+    if failed:
+        decision = replace(decision, failed=tuple(failed.items()))
     return decision, _labelled(backends, decision.estimate.label)
 
 

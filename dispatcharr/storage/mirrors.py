@@ -24,9 +24,10 @@ from dispatcharr.storage.exports import root_of
 
 __all__ = [
     "ALIGNMENT", "SMALL", "Place", "alloc", "away", "bring", "bytes_at", "counters",
-    "device_in_use", "drop", "enter", "find", "forget", "lost", "observers", "on_home", "pointer",
-    "prepare_write", "put", "remove", "renew", "reserve", "runs", "settle", "sweep", "table",
-    "take", "tell_away", "tell_home", "tell_state", "upload", "use",
+    "current_run", "dead", "device_in_use", "drop", "enter", "find", "forget", "is_aimed_at",
+    "lost", "observers", "on_home", "pointer", "prepare_write", "put", "remove", "renew", "reserve",
+    "runs", "settle", "sweep", "table", "take", "tell_away", "tell_home", "tell_state", "tidy",
+    "upload", "use",
 ]  # fmt: skip
 
 #: Roots up to this size are handed to the outside uncounted (``expr.build.SNAPSHOT_BYTES``).
@@ -49,14 +50,16 @@ lock: Any = threading.RLock()
 changed = threading.Condition(lock)
 #: By id of the root, the least recently used first.
 table: dict[int, Place] = {}
-#: What this thread does: its run, and whether something came home that nobody was told of.
+#: What this thread does: its run (a weak reference: one that an interrupt kept from ending is over
+#: when nobody holds it), and whether something came home that nobody was told of.
 here = threading.local()
-#: Runs that write to mirrors, as long as they live.
+#: Runs that use mirrors, as long as they live. Their lists alone say which mirrors are used, and
+#: which are written: a count could be left wrong by an interrupt.
 runs: weakref.WeakSet[Any] = weakref.WeakSet()
 observers: list[Callable[[int, int], None]] = []
 on_home: list[Callable[[], None]] = []
 #: References to roots that died. The callback is no function of Python's, see ``readers``.
-_dead: deque[Any] = deque()
+dead: deque[Any] = deque()
 _device: Any = None
 #: Device memory that this process, forked from another, must not free.
 _orphans: list[Any] = []
@@ -74,11 +77,11 @@ class Place:
 
     __slots__ = (
         "fresh", "key", "looked", "lost", "low", "memory", "nbytes", "on_device", "on_host", "pad",
-        "pins", "ref", "rented", "writers",
+        "ref", "rented",
     )  # fmt: skip
 
     def __init__(self, root: numpy.ndarray) -> None:
-        self.ref = _Root(root, _dead.append)
+        self.ref = _Root(root, dead.append)
         self.ref.key = self.key = id(root)
         low, high = byte_bounds(root)
         self.low: int = low
@@ -90,8 +93,6 @@ class Place:
         self.fresh = False
         self.on_host = True
         self.on_device = False
-        self.pins = 0
-        self.writers = 0
         #: Bytes that were copied for one run each, and seconds that looks at a few bytes took.
         self.rented = 0
         self.looked = 0.0
@@ -144,20 +145,28 @@ def enter(root: numpy.ndarray) -> Place:
 
 def sweep() -> None:
     """Forget roots that died."""
-    while _dead:
-        place = table.get(_dead.popleft().key)
+    while dead:
+        place = table.get(dead[0].key)
         if place is not None and place.ref() is None:
             remove(place)
+        dead.popleft()
+
+
+def tidy() -> None:
+    """Give the device memory of roots that died back; the lock is not held."""
+    with lock:
+        sweep()
 
 
 def remove(place: Place) -> None:
     """Forget a root, and free its mirror."""
-    _release(place)
     place.on_device = False
+    _release(place)
     if table.get(place.key) is place:
-        del table[place.key]
+        # The entry goes last: an interrupt must not leave a word about a root without one.
         away.pop(place.key, None)
         _announce(place.key, 0)
+        del table[place.key]
 
 
 def _release(place: Place) -> None:
@@ -202,7 +211,7 @@ def upload(place: Place) -> None:
         reserve(place)
         put(place.memory, place.pad, bytes_at(place.low, place.nbytes))
     except BaseException:
-        if place.on_host and not place.writers:
+        if place.on_host and not is_aimed_at(place):
             remove(place)
         raise
     place.on_device = True
@@ -242,12 +251,25 @@ def drop(place: Place) -> None:
     remove(place)
 
 
+def current_run() -> Any:
+    """Return the run of this thread, None for none."""
+    reference = getattr(here, "run", None)
+    return None if reference is None else reference()
+
+
+def is_aimed_at(place: Place, but: Any = None) -> bool:
+    """Return whether a run writes to the mirror; ``but`` this one."""
+    return any([place in run.targets for run in list(runs) if run is not but])
+
+
 def settle(place: Place) -> None:
     """Wait for the runs of other threads that write to the mirror."""
-    run = getattr(here, "run", None)
-    own = 0 if run is None else run.targets.count(place)
-    while place.writers > own and any(
-        [place in other.targets for other in list(runs) if other is not run]
+    own = threading.current_thread()
+    while any(
+        [
+            place in run.targets and run.thread is not own and run.thread.is_alive()
+            for run in list(runs)
+        ]
     ):
         changed.wait(_PATIENCE)
 
@@ -314,7 +336,6 @@ def renew(reason: str) -> None:
     runs.clear()
     for place in table.values():
         _orphans.append(place.memory)
-        place.pins = place.writers = 0
     forget(reason)
 
 
@@ -350,11 +371,12 @@ def alloc(nbytes: int) -> Any:
         return _ask(_device.alloc, nbytes)
     except MemoryError:
         sweep()
+    pinned = {id(place) for run in list(runs) for place in run.pinned}
     for on_host in (True, False):
         freed = 0
         for place in list(table.values()):
             # Small memory must stay in the table, and frees nothing that matters.
-            if place.memory is None or place.pins or place.nbytes <= SMALL:
+            if place.memory is None or id(place) in pinned or place.nbytes <= SMALL:
                 continue
             if place.on_host is not on_host:
                 continue

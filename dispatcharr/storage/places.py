@@ -26,6 +26,7 @@ from typing import Any
 import numpy
 from numpy.lib.array_utils import byte_bounds
 
+from dispatcharr._errors import DeviceLostError
 from dispatcharr.storage import exports, mirrors
 from dispatcharr.storage.exports import root_of
 from dispatcharr.storage.mirrors import (
@@ -35,6 +36,7 @@ from dispatcharr.storage.mirrors import (
     bring,
     bytes_at,
     counters,
+    dead,
     find,
     pointer,
     prepare_write,
@@ -44,6 +46,7 @@ from dispatcharr.storage.mirrors import (
 from dispatcharr.storage.runs import (
     address,
     adopt,
+    covers,
     hands,
     refusal,
     running,
@@ -114,6 +117,8 @@ def on_home(callback: Callable[[], None]) -> None:
 
 def state(host: numpy.ndarray) -> str:
     """Return where the bytes of ``host`` are: ``"host"``, ``"both"`` or ``"device"``."""
+    if dead:
+        mirrors.tidy()
     if not table:
         return "host"
     with mirrors.lock:
@@ -146,10 +151,11 @@ def is_placed(host: numpy.ndarray) -> bool:
 
 def home(host: numpy.ndarray) -> None:
     """Return once the host memory of ``host`` holds its bytes; a mirror stays."""
+    if dead:
+        mirrors.tidy()
     if not away:
         return
     with mirrors.lock:
-        mirrors.sweep()
         place = find(root_of(host))
         if place is not None:
             bring(place)
@@ -158,6 +164,8 @@ def home(host: numpy.ndarray) -> None:
 
 def host_write(host: numpy.ndarray) -> None:
     """Return once the host memory of ``host`` may be written; it has no mirror any more."""
+    if dead:
+        mirrors.tidy()
     if not table:
         return
     with mirrors.lock:
@@ -169,32 +177,70 @@ class writing:
     """Write to host memory: no mirror of it is made meanwhile; a context manager.
 
     Another thread may want one for another part of the memory.
+
+    Parameters
+    ----------
+    hosts : iterable of numpy.ndarray
+        What is written.
+    whole : bool
+        Whether every element of them is: then it does not matter that values of theirs were lost
+        with a device, unless an error ends the writing.
     """
 
-    __slots__ = ("hosts", "roots")
+    __slots__ = ("__weakref__", "hosts", "missed", "roots", "whole")
 
-    def __init__(self, hosts: Iterable[numpy.ndarray]) -> None:
+    def __init__(self, hosts: Iterable[numpy.ndarray], whole: bool = False) -> None:
         self.hosts = hosts
+        self.whole = whole
         self.roots: list[numpy.ndarray] = []
+        #: Roots whose values were lost, with the reason.
+        self.missed: list[tuple[numpy.ndarray, str]] = []
 
     def __enter__(self) -> None:
+        if dead:
+            mirrors.tidy()
         if not enabled() and not table:
             return
-        with mirrors.lock:
-            for host in self.hosts:
-                prepare_write(host)
-                root = root_of(host)
-                self.roots.append(root)
-                hands[id(root)] = hands.get(id(root), 0) + 1
-        tell_home()
-
-    def __exit__(self, *exc: object) -> None:
-        if self.roots:
+        try:
             with mirrors.lock:
-                for root in self.roots:
-                    hands[id(root)] = hands.get(id(root), 1) - 1
-                    if hands[id(root)] <= 0:
-                        del hands[id(root)]
+                hands.add(self)
+                for host in self.hosts:
+                    try:
+                        prepare_write(host)
+                    except DeviceLostError:
+                        if not self.whole or not self._forgo(host):
+                            raise
+                    self.roots.append(root_of(host))
+            tell_home()
+        except BaseException:
+            self._stop()
+            raise
+
+    def _forgo(self, host: numpy.ndarray) -> bool:
+        """Forget lost values if all of them are about to be overwritten; return whether."""
+        root = root_of(host)
+        place = find(root)
+        if place is None or place.lost is None or not covers(host, place):
+            return False
+        self.missed.append((root, place.lost))
+        mirrors.remove(place)
+        return True
+
+    def __exit__(self, kind: object, *exc: object) -> None:
+        if kind is None:
+            self.roots.clear()
+        else:
+            self._stop()
+
+    def _stop(self) -> None:
+        """Let go after an error: what may not have been overwritten is lost as before."""
+        self.roots.clear()
+        if self.missed:
+            with mirrors.lock:
+                for root, reason in self.missed:
+                    place = find(root) or mirrors.enter(root)
+                    place.lost, place.on_host = reason, False
+                    mirrors.tell_away(place)
 
 
 def read(host: numpy.ndarray) -> numpy.ndarray:
@@ -209,6 +255,8 @@ def look(host: numpy.ndarray) -> numpy.ndarray:
     It is for whoever reads it at once. All bytes come where so many looks were taken at the root
     that it would have cost less, or where ``host`` is much of it.
     """
+    if dead:
+        mirrors.tidy()
     if not is_away(host):
         return host
     found = host
@@ -249,9 +297,12 @@ def patch(host: numpy.ndarray, values: numpy.ndarray) -> bool:
             return False
         counters["patches"] += 1
         start = pointer(host) - place.low
-        mirrors.put(place.memory, place.pad + start, bytes_at(pointer(values), values.nbytes))
         if place.on_host:
+            # An interrupt must not leave two sides that differ and are both believed.
+            place.on_device = False
             numpy.copyto(host, values)
+        mirrors.put(place.memory, place.pad + start, bytes_at(pointer(values), values.nbytes))
+        place.on_device = True
     return True
 
 

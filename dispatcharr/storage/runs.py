@@ -5,6 +5,8 @@ See :mod:`dispatcharr.storage.places` for the rules, and for what the host does.
 
 from __future__ import annotations
 
+import threading
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -24,12 +26,12 @@ from dispatcharr.storage.mirrors import (
     table,
 )  # fmt: skip
 
-__all__ = ["address", "adopt", "refusal", "running", "target", "watch", "written"]
+__all__ = ["address", "adopt", "covers", "refusal", "running", "target", "watch", "written"]
 
 #: A view of less than this part of its root is not worth the whole.
 _PART = 4
-#: How many are writing to a root on the host now, by its id.
-hands: dict[int, int] = {}
+#: Who is writing on the host now, each with its ``roots``, as long as they live.
+hands: weakref.WeakSet[Any] = weakref.WeakSet()
 _watches: list[Callable[[], int]] = []
 
 
@@ -55,7 +57,9 @@ def refusal(host: numpy.ndarray) -> str | None:
 
 
 def _is_written(root: numpy.ndarray) -> bool:
-    return id(root) in hands or any([count() for count in _watches])
+    if any([root is other for hand in list(hands) for other in hand.roots]):
+        return True
+    return any([count() for count in _watches])
 
 
 def _is_rented(host: numpy.ndarray, root: numpy.ndarray, place: Place | None) -> bool:
@@ -85,7 +89,7 @@ def address(host: numpy.ndarray, device: Any = None) -> int:
             raise mirrors.lost(place)
         if place is None or not place.on_device:
             # What another thread is about to overwrite there must not be overwritten from here.
-            aimed = place is not None and place.writers > run.targets.count(place)
+            aimed = place is not None and mirrors.is_aimed_at(place, but=run)
             if aimed or refusal(host) or _is_written(root) or _is_rented(host, root, place):
                 found = run.copy(host, root)
             else:
@@ -126,7 +130,7 @@ def target(host: numpy.ndarray, fresh: bool = False) -> int:
             if refused or root.dtype.hasobject or (not fresh and _is_rented(host, root, place)):
                 return run.output(host)
             place = find(root) or mirrors.enter(root)
-        whole = place.on_host and (fresh or _covers(host, place))
+        whole = place.on_host and (fresh or covers(host, place))
         if whole:
             mirrors.reserve(place)
         elif not place.on_device:
@@ -137,7 +141,7 @@ def target(host: numpy.ndarray, fresh: bool = False) -> int:
     return found
 
 
-def _covers(host: numpy.ndarray, place: Place) -> bool:
+def covers(host: numpy.ndarray, place: Place) -> bool:
     """Return whether writing ``host`` writes all of its root."""
     return host.nbytes == place.nbytes and _is_dense(host)
 
@@ -155,7 +159,7 @@ def _is_dense(host: numpy.ndarray) -> bool:
 
 def written(hosts: Iterable[numpy.ndarray]) -> None:
     """Note that a kernel was given to the device that writes ``hosts``: their roots are away."""
-    run: Any = getattr(mirrors.here, "run", None)
+    run = mirrors.current_run()
     with mirrors.lock:
         outputs = []
         for host in hosts:
@@ -181,7 +185,6 @@ def _went_away(host: numpy.ndarray, run: running | None) -> None:
     place.on_device, place.on_host = True, False
     if run is not None and place in run.targets:
         run.targets.remove(place)
-        place.writers -= 1
     if is_visible(root):
         mirrors.drop(place)
 
@@ -210,12 +213,16 @@ def adopt(
 class running:
     """A kernel's run: what it was given addresses of stays where it is; a context manager.
 
-    Targets that were not told of by :func:`written` when it ends count as untouched.
+    Targets that were not told of by :func:`written` when it ends count as untouched. An interrupt
+    may come at any moment: what is in the lists is used, and nothing else says so.
     """
 
-    __slots__ = ("__weakref__", "_before", "copies", "held", "outputs", "pinned", "targets")
+    __slots__ = (
+        "__weakref__", "_before", "copies", "held", "outputs", "pinned", "targets", "thread",
+    )  # fmt: skip
 
     def __init__(self) -> None:
+        self.thread = threading.current_thread()
         self.held: list[Any] = []
         self.pinned: list[Place] = []
         self.targets: list[Place] = []
@@ -223,11 +230,11 @@ class running:
         self.copies: list[tuple[int, int, Any]] = []
         #: Memory whose elements come home when they were written, by id of the target.
         self.outputs: dict[int, tuple[numpy.ndarray, Any]] = {}
-        self._before: running | None = None
+        self._before: weakref.ref[running] | None = None
 
     def __enter__(self) -> running:
         self._before = getattr(mirrors.here, "run", None)
-        mirrors.here.run = self
+        mirrors.here.run = weakref.ref(self)
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -235,41 +242,42 @@ class running:
         self.end()
 
     def __del__(self) -> None:
-        if self.pinned or self.targets:
+        # An interrupt may have kept it from being made, too.
+        if getattr(self, "pinned", None) or getattr(self, "targets", None):
             self.end()
 
     def end(self) -> None:
         """Let go of everything."""
         with mirrors.lock:
             while self.targets:
-                self._give_up(self.targets.pop())
-            while self.pinned:
-                self.pinned.pop().pins -= 1
+                self._give_up(self.targets[-1])
+                self.targets.pop()
+            self.pinned.clear()
             mirrors.changed.notify_all()
         self.held.clear()
         self.copies.clear()
         self.outputs.clear()
 
     def _give_up(self, place: Place) -> None:
-        place.writers -= 1
         # What a kernel may have half written counts only if there is nothing else.
-        if place.on_host and not place.writers and table.get(place.key) is place:
-            mirrors.remove(place)
+        if place.on_host and table.get(place.key) is place:
+            if mirrors.is_aimed_at(place, but=self):
+                place.on_device = False
+            else:
+                mirrors.remove(place)
 
     def pin(self, place: Place) -> None:
         """Keep a mirror where it is, and call it used; the lock is held."""
+        mirrors.runs.add(self)
         self.held.append(place.memory)
         self.pinned.append(place)
-        place.pins += 1
         if table.get(place.key) is place:
             table[place.key] = table.pop(place.key)
 
     def aim(self, place: Place) -> None:
         """Note that a mirror is about to be written; the lock is held."""
         self.pin(place)
-        mirrors.runs.add(self)
         self.targets.append(place)
-        place.writers += 1
 
     def copy(self, host: numpy.ndarray, root: numpy.ndarray) -> int:
         """Return the address of a copy of ``host`` for this run; the lock is held."""
@@ -306,7 +314,7 @@ class running:
 
 
 def _run(name: str) -> running:
-    run: running | None = getattr(mirrors.here, "run", None)
+    run: running | None = mirrors.current_run()
     if run is None:
         raise RuntimeError(f"{name}: wanted a run to hold the memory; call it inside running()")
     return run

@@ -191,7 +191,7 @@ def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_own_backends_are_found_by_their_files() -> None:
     files = {path.stem for path in (ROOT / "dispatcharr" / "backends").glob("[!_]*.py")}
-    others = {"base", "cuda_library", "host", "library", "placed", "registry"}
+    others = {"base", "cuda_library", "host", "late", "library", "placed", "registry"}
     assert files - others <= set(registry.available())
     assert all(isinstance(one, Backend) for one in registry._backends().values())
 

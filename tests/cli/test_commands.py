@@ -12,6 +12,7 @@ import pytest
 from dispatcharr._version import __version__
 from dispatcharr.cli.console import in_binary
 from dispatcharr.cli.explain import _parsed, _shape
+from dispatcharr.devices import shim
 from dispatcharr.face import context
 from dispatcharr.route.profile import default_profile
 
@@ -227,3 +228,10 @@ def test_calibrate_says_when_it_could_not_save(inside, monkeypatch):
 )
 def test_sizes_of_hardware(count, words):
     assert in_binary(count) == words
+
+
+@pytest.mark.skipif(shim.missing() is not None, reason=str(shim.missing()))
+def test_info_names_the_device(dispatcharr):
+    done = dispatcharr("info", DISPATCHARR_SIM_GPU="1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Device\n" in done.stdout and "virtual" in done.stdout

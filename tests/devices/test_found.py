@@ -75,6 +75,15 @@ def test_the_virtual_device_comes_first(machine: Fake, monkeypatch: pytest.Monke
     assert "DISPATCHARR_SIM_SEED must be a whole number" in found.why()
 
 
+def test_a_device_that_failed_is_found_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = type("Device", (), {"dead": None})()
+    monkeypatch.setattr(found, "_answer", found._Answer(device, ""))
+    assert found.device() is device and not found.why()
+    device.dead = "cuLaunchKernel: an illegal address"
+    assert found.device() is None
+    assert found.why() == "it failed: cuLaunchKernel: an illegal address"
+
+
 def test_a_driver_that_fails_is_told(machine: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     machine.fail("cuInit", 100)
     assert found.device() is None

@@ -96,4 +96,46 @@ def test_kernels_that_nobody_waited_for_are_left_out_of_measured_over_predicted(
     assert told.rows[0]["runs"] == 1
     assert told.rows[0]["measured"] == told.rows[0]["predicted"] == 0.0
     assert told.kernels[0].measured is None
-    fits(told)
+    text = fits(told)
+    assert "Evaluated: 1 kernel on cuda, not timed, " in text
+    assert "ran on  cuda" in text
+    assert "took    not timed, since nobody waited for its end; " in text
+    assert "0 s" not in text
+
+
+def test_one_timed_kernel_is_enough_for_a_ratio(moved, fits):
+    text = fits(explain_records([moved(("both", "both"), seconds=s) for s in (None, 1e-3)]))
+    assert "Evaluated: 2 kernels on cuda, 1.00 ms measured, " in text
+
+
+def test_an_untimed_kernel_has_no_seconds_in_a_table(moved):
+    tally = Tally()
+    tally.add_kernel(moved(("both", "both"), seconds=None))
+    assert "0 s" not in str(summarize(tally, 0, None)).partition("Kernels")[2]
+
+
+def test_the_way_that_data_goes_is_named_for_the_columns(moved, fits):
+    there = fits(explain_record(moved(("host", "both"))))
+    assert "moving data there" in there
+    assert "bringing data home" not in there
+    home = fits(explain_record(moved(("device", "device"))))
+    assert "bringing data home" in home
+    assert "moving data there" not in home
+    assert "moving data there, or home" in fits(explain_record(moved(("device", "host"))))
+
+
+@pytest.mark.parametrize(
+    ("better", "chosen", "said"),
+    [
+        (("cuda", ""), "blocks", "; one on cuda would take 482 ns, and"),
+        (("serial", "compiled"), "blocks", "; a compiled one would take 482 ns, and"),
+        (("threads", "compiled"), "", "better  a compiled one on threads would take 482 ns, and"),
+    ],
+)
+def test_what_is_not_built_yet_is_named_by_engine_and_backend(moved, fits, better, chosen, said):
+    record = moved((), forced="serial")
+    own = replace(record.decision.estimate, engine=chosen)
+    late = replace(own, backend=better[0], engine=better[1], run=482e-9)
+    decision = replace(record.decision, estimates=(own,), better=late)
+    text = " ".join(fits(explain_record(replace(record, decision=decision))).split())
+    assert " ".join(said.split()) in text

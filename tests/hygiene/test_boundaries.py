@@ -26,7 +26,7 @@ SPELLED: dict[str, dict[str, str]] = {
         "serial threads": "columns of the profile, which are named after the crews measured",
     },
     "engine.py": {
-        "astype": "NumPy calls a floating-point error of a conversion one of a 'cast'",
+        "astype": "what assigns values that are on a device",
     },
     "explain/program.py": {
         "add invert mod pow": "Python's names of operators, with the symbols to print them by",
@@ -113,7 +113,7 @@ def operations() -> set[str]:
 
 def own_backends() -> set[str]:
     modules = {module.name for module in pkgutil.iter_modules(backends.__path__)}
-    return modules - {"base", "cuda_library", "host", "library", "placed", "registry"}
+    return modules - {"base", "cuda_library", "host", "late", "library", "placed", "registry"}
 
 
 def spelled(tree: ast.Module, names: set[str]) -> set[tuple[str, int]]:

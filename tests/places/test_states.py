@@ -9,7 +9,7 @@ import numpy
 import pytest
 
 from dispatcharr.expr.build import SNAPSHOT_BYTES
-from dispatcharr.storage import exports, mirrors, places
+from dispatcharr.storage import exports, places
 from storing import StoringDevice, check_coherent, moved, spoil
 
 LONG = 5000
@@ -199,7 +199,6 @@ def test_small_memory_stays_unless_it_was_made_there(device: StoringDevice) -> N
     assert places.state(x) == "host" and places.state(y) == "device"
     places.home(y)
     assert places.state(y) == "both"
-    mirrors.table[id(y)].pins = 0
     places.host_write(y)
     assert places.state(y) == "host" and places.refusal(y)
 

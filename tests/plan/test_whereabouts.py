@@ -45,6 +45,15 @@ def test_a_small_part_of_large_memory_moves_alone(put):
     assert whereabouts([x[:10]]) == (("host",), 0, 80)
 
 
+def test_any_part_of_what_is_away_brings_all_of_it_home_once(put):
+    x = put(numpy.ones(N), "device")
+    assert whereabouts([x[:10]]) == (("device",), BYTES, 0)
+    assert whereabouts([x[:10], x[20:30]], [x[10:20]]) == (("device",) * 2, BYTES, 0)
+    assert whereabouts([], [x[10:20]]) == ((), BYTES, 0)
+    both = put(numpy.ones(N), "both")
+    assert whereabouts([both[:10]], [both[10:20]]) == (("both",), 0, 0)
+
+
 def test_broadcast_operands_count_with_the_memory_that_they_own(put):
     row = numpy.broadcast_to(numpy.ones(N), (50, N))
     assert whereabouts([row]) == (("host",), 0, BYTES)

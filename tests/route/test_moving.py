@@ -337,3 +337,54 @@ def test_decisions_say_why_data_moves_or_does_not(world):
     assert found.work.to_device == N * 8
     assert found.work.states == ("host",)
     assert found.decision.estimate.term("transfer") > 0
+
+
+def test_trips_that_bring_in_the_way_home_alone_are_learned_to_be_rare(world):
+    """Each result is read, and inputs are new each time: no single trip can pay."""
+    here = world(device=replace(DEVICE, transfer=4e9, home=4e9))
+    step = here.kernel()
+    host, device, move = here.prices(step)
+    assert move < host - device < 2 * move  # it brings in the way home, and not the way there
+    for _ in range(300):
+        places.home(here.run(step, [numpy.ones(N)]))
+    trips = [i for i, name in enumerate(here.where) if name == "device"]
+    assert trips
+    assert standing._located[step.region].ledger.patience == moving._PATIENCE
+    assert trips[-1] - trips[-2] >= 3 * (trips[1] - trips[0])
+    assert here.seconds <= 1.15 * 300 * host
+
+
+def test_a_way_there_that_pays_later_is_no_reason_for_patience():
+    ledger = Ledger()
+    going = Trade(3.0, 0.0, 0.0, 2.0, 2.0, 1.0)
+    staying = going._replace(to_device=0.0)
+    x, y = numpy.ones(4), numpy.ones(4)
+    moving.departed(ledger, going, [x], [y])
+    moving._stays[id(y)].end(True)
+    assert ledger.owed == 1.0
+    assert ledger.patience == 1.0
+    moving.departed(ledger, staying, [x], [y])
+    moving._stays[id(y)].end(True)
+    assert ledger.owed == 0.0
+    ledger.goes(going)
+    assert ledger.patience == 1.0
+
+
+def test_a_way_there_that_is_made_again_too_soon_doubles_the_patience_once():
+    ledger = Ledger()
+    going = Trade(3.0, 0.0, 0.0, 2.0, 2.0, 1.0)
+    x, y = numpy.ones(4), numpy.ones(4)
+    moving.departed(ledger, going, [x], [y])
+    moving._stays[id(y)].end(True)
+    for _ in range(2):
+        ledger.goes(going)
+        assert ledger.patience == 2.0
+
+
+def test_building_the_kernel_is_paid_once_and_held_against_no_trip():
+    ledger = Ledger()
+    going = Trade(3.0, 0.0, 0.0, 52.0, 2.0, 1.0, compile=51.0)
+    x, y = numpy.ones(4), numpy.ones(4)
+    moving.departed(ledger, going, [x], [y])
+    moving._stays[id(y)].end(True)
+    assert ledger.owed == 0.0

@@ -12,6 +12,7 @@ import pytest
 from dispatcharr._errors import BackendUnavailableError
 from dispatcharr.backends.base import host_rates
 from dispatcharr.kernels import native
+from dispatcharr.route.decision import UNBUILT, Decision
 from dispatcharr.route.price import price
 from dispatcharr.route.profile import with_threads
 from dispatcharr.route.router import chain_floor, choose, defer_floor, learn
@@ -54,6 +55,78 @@ def test_forced_backend_that_refuses_is_replaced_and_that_is_said(stage):
     found = choose(stage.work(LARGE), candidates, stage.laptop, "device")
     assert found.backend == "threads"
     assert found.reason.startswith("'device' was asked for and refused (no complex numbers); cheap")
+
+
+def test_forced_backend_whose_engines_cannot_run_it_is_explained_by_engine():
+    shape = {"estimates": (), "forced": "serial"}
+    barred = Decision(
+        "threads",
+        refused=(),
+        engines=(("serial/blocks", "it failed"), ("threads/x", "no")),
+        **shape,
+    )
+    assert "'serial' was asked for and refused (serial/blocks: it failed); " in barred.reason
+    assert (
+        "refused (its kernel is not compiled yet)"
+        in Decision("threads", refused=(), **shape).reason
+    )
+
+
+def test_what_was_tried_before_and_failed_is_part_of_the_reason(stage):
+    found = choose(stage.work(LARGE), stage.host, stage.laptop)
+    tried = replace(found, failed=(("cuda", "it failed: no memory"), ("serial", "it failed too")))
+    assert tried.reason.startswith(
+        "'cuda' was tried first, and it failed: no memory; "
+        "'serial' was tried first, and it failed too; cheapest of 2: "
+    )
+
+
+class _Unbuilt:
+    """A backend that builds kernels in the background."""
+
+    def __init__(self, name, rates):
+        self.name, self.place, self.speeds = name, name, rates
+
+    def rates(self, profile):
+        return self.speeds
+
+    def order(self, region, inputs, outputs):
+        return None
+
+
+def test_a_backend_whose_kernel_is_not_built_is_listed_as_such(stage):
+    rates = stage.device().rates(stage.laptop)
+    candidates = [*stage.host, (_Unbuilt("late", replace(rates, compile=1.0)), None)]
+    found = choose(stage.work(LARGE), candidates, stage.laptop)
+    assert {one.backend for one in found.estimates} == {"serial", "threads"}
+    assert found.refused == (("late", UNBUILT),)
+    found = choose(stage.work(LARGE), candidates, stage.laptop, built={"late"})
+    assert {one.backend for one in found.estimates} == {"serial", "threads", "late"}
+    assert found.refused == ()
+
+
+def test_an_engine_that_failed_is_named_while_the_other_one_is_not_built(stage):
+    rates = stage.device().rates(stage.laptop)
+    rates = replace(rates, compile=1.0, device=False)
+    failed, late = (_Unbuilt("late", rates) for _ in range(2))
+    failed.engine, late.engine = "blocks", "compiled"
+    candidates = [(stage.threads, None), (failed, "it failed: no"), (late, None)]
+    found = choose(stage.work(LARGE), candidates, stage.laptop, "late")
+    why = f"{UNBUILT}; late/blocks: it failed: no"
+    assert found.refused == (("late", why),)
+    assert found.reason.startswith(f"'late' was asked for and refused ({why}); ")
+
+
+def test_a_host_kernel_is_not_worth_building_for_what_is_away(stage):
+    there = replace(stage.device().rates(stage.laptop), device=True, home=1e9, overhead=1.0)
+    quick = host_rates(stage.laptop, "serial")
+    work = stage.work(LARGE)
+    built = _Unbuilt("device", replace(there, compile=0.0))
+    candidates = [(built, None), (_Unbuilt("late", replace(quick, compile=1.0)), None)]
+    assert choose(work, candidates, stage.laptop, going=True).backend == "device"
+    assert choose(work, candidates, stage.laptop, going=True).better is not None
+    away = replace(work, to_host=10**9, states=("device",))
+    assert choose(away, candidates, stage.laptop, going=True).better is None
 
 
 def test_only_candidate_is_said_to_be_the_only_one(stage):

@@ -227,3 +227,19 @@ def test_the_table_of_accounts_is_bounded(late, kernel, monkeypatch):
     for k in range(40):
         run(kernel_of(N + k), 1)
     assert 0 < len(standing._rents) <= 8
+
+
+def test_a_forced_backend_that_fails_leaves_its_reason(late, kernel, monkeypatch):
+    (serial, _), threads = registry._candidates, registry.engines_of(registry.backend("threads"))[0]
+    monkeypatch.setattr(registry, "_candidates", [serial, late, threads])
+    failed = {"serial/blocks": "it failed on this kernel: ValueError: no"}
+    decision, backend = standing.route(kernel.region, kernel.work, options(), failed)
+    assert backend is threads
+    assert decision.reason.startswith(
+        "'serial/blocks' was tried first, and it failed on this kernel: ValueError: no; "
+    )
+    standing.bar(kernel.region, failed)
+    with np.use_backend("serial"):
+        decision, backend = standing.route(kernel.region, kernel.work, options())
+    assert backend is threads
+    assert "'serial' was asked for and refused (" in decision.reason
