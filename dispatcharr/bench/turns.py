@@ -1,14 +1,15 @@
 """Timing side by side: contenders take turns, so that a busy machine harms all of them alike.
 
-In each round every contender is timed once; the first one changes from round to round, so that
-nobody always inherits the caches from the same predecessor. Who is short is repeated within a
-sample until the clock is precise, and runs unmeasured before it, since the contender before has
-used the caches and other threads.
+In each round every contender is timed once, in an order that is drawn anew, so that nobody always
+inherits the caches from the same predecessor. Who is short is repeated within a sample until the
+clock is precise, and runs unmeasured before it, since the contender before has used the caches and
+other threads.
 """
 
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -132,10 +133,10 @@ def take_turns(contenders: Sequence[Contender], pace: Pace) -> Turns:
     once = sum(guess * (n + w) for guess, n, w in zip(guesses, loops, warm, strict=True))
     rounds = min(max(int(pace.budget / once), pace.least), pace.most)
     rows = []
-    for turn in range(rounds):
+    order = random.Random(len(contenders))
+    for _ in range(rounds):
         row = [0.0] * len(contenders)
-        for place in range(len(contenders)):
-            at = (turn + place) % len(contenders)
+        for at in order.sample(range(len(contenders)), len(contenders)):
             row[at] = contenders[at].seconds(loops[at], warm[at])
         rows.append(tuple(row))
     return Turns(tuple(one.name for one in contenders), tuple(rows))

@@ -6,8 +6,6 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 import numpy
 
-from dispatcharr.cli.console import console, pairs, table
+from dispatcharr.cli.console import pairs, progress_bar, table
 from dispatcharr.cli.info import free_memory
 from dispatcharr.explain.text import in_bytes, in_seconds
 
@@ -56,7 +54,7 @@ def bench(asked: Request) -> int:
     _check_memory(plan)
     from dispatcharr.bench.lab import run
 
-    with _progress() as progress:
+    with progress_bar("bench", width=34) as progress:
         report = run(plan, progress)
     _print(report)
     _write(report, asked)
@@ -149,21 +147,6 @@ def _check_memory(plan: Plan) -> None:
             "free; ask for smaller sizes",
             param_hint="'--sizes'",
         )
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[float, str], None] | None]:
-    """Show a bar on standard error, if that is a terminal."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    out = console(stderr=True)
-    if not out.is_terminal:
-        yield None
-        return
-    columns = (TextColumn("{task.description:34}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=out, transient=True) as bar:
-        task = bar.add_task("bench", total=1.0)
-        yield lambda share, what: bar.update(task, completed=share, description=what)
 
 
 def _print(report: Report) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import zip_longest
 
 from dispatcharr.backends.base import Profile
-from dispatcharr.cli.console import console, pairs, print_json, table
+from dispatcharr.cli.console import pairs, print_json, progress_bar, table
 from dispatcharr.cli.info import profile_figures
 from dispatcharr.explain.text import in_seconds
 
@@ -19,7 +17,7 @@ def calibrate(quick: bool, as_json: bool) -> None:
     """Measure, save and print."""
     from dispatcharr.face.context import calibrate
 
-    with _progress() as progress:
+    with progress_bar("calibrate") as progress:
         profile = calibrate(quick=quick, progress=progress)
     if as_json:
         print_json(asdict(profile))
@@ -37,18 +35,3 @@ def _print_costs(profile: Profile) -> None:
     columns = [costs[at : at + height] for at in range(0, len(costs), height)]
     rows = [sum(row, ()) for row in zip_longest(*columns, fillvalue=("", ""))]
     table(["Operation", "per float64", *["", ""] * (len(columns) - 1)], rows)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[float, str], None] | None]:
-    """Show a bar on standard error, if that is a terminal."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    out = console(stderr=True)
-    if not out.is_terminal:
-        yield None
-        return
-    columns = (TextColumn("{task.description:12}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=out, transient=True) as bar:
-        task = bar.add_task("calibrate", total=1.0)
-        yield lambda share, what: bar.update(task, completed=share, description=what)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +12,7 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["console", "in_binary", "pairs", "print_json", "table"]
+__all__ = ["console", "in_binary", "pairs", "print_json", "progress_bar", "table"]
 
 WIDTH = 80
 
@@ -22,6 +23,25 @@ def console(stderr: bool = False) -> Console:
 
     width = Console(stderr=stderr).width
     return Console(stderr=stderr, width=min(width, WIDTH), highlight=False, markup=False)
+
+
+@contextmanager
+def progress_bar(task: str, width: int = 12) -> Iterator[Callable[[float, str], None] | None]:
+    """Show a bar on standard error, if that is a terminal; give what tells it of the progress.
+
+    That is called with the share of the ``task`` that is done and, in up to ``width`` characters,
+    with what is being done.
+    """
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    out = console(stderr=True)
+    if not out.is_terminal:
+        yield None
+        return
+    columns = (TextColumn(f"{{task.description:{width}}}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=out, transient=True) as bar:
+        shown = bar.add_task(task, total=1.0)
+        yield lambda share, what: bar.update(shown, completed=share, description=what)
 
 
 def print_json(data: Mapping[str, Any]) -> None:

@@ -20,7 +20,6 @@ import numpy
 from dispatcharr import _events
 from dispatcharr._config import options
 from dispatcharr._errors import FallbackError, FallbackWarning, user_level
-from dispatcharr.backends import cuda_library
 from dispatcharr.expr.build import SNAPSHOT_BYTES
 from dispatcharr.face import _fastpath, contract
 from dispatcharr.face.array import array_class, bare, behind, unwrap
@@ -33,7 +32,7 @@ from dispatcharr.face.effects import (
     with_views,
 )
 from dispatcharr.face.limits import slot_of
-from dispatcharr.face.road import engine
+from dispatcharr.face.road import cuda_library, engine
 from dispatcharr.storage import places, pool
 from dispatcharr.storage.exports import mark_foreign, root_of
 from dispatcharr.storage.readers import any_pending
@@ -151,7 +150,8 @@ def call(
     computed = _elsewhere(name, function, args, kwargs)
     if computed is not contract.LEFT:
         return computed
-    reason = cuda_library.explained(reason)
+    if places.enabled():
+        reason = cuda_library.explained(reason)
     if reason is not None:
         _report(name, reason)
     ours: dict[int, Any] = {}

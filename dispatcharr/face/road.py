@@ -10,7 +10,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["contractions", "engine", "fuse", "profiles", "registry", "router"]
+__all__ = ["contractions", "cuda_library", "engine", "fuse", "profiles", "registry", "router"]
 
 
 class _Late:
@@ -28,12 +28,13 @@ class _Late:
 
 if TYPE_CHECKING:
     from dispatcharr import engine
-    from dispatcharr.backends import registry
+    from dispatcharr.backends import cuda_library, registry
     from dispatcharr.plan import fuse
     from dispatcharr.route import contractions, router
     from dispatcharr.route import profile as profiles
 else:
     contractions = _Late("dispatcharr.route.contractions")
+    cuda_library = _Late("dispatcharr.backends.cuda_library")
     engine = _Late("dispatcharr.engine")
     registry = _Late("dispatcharr.backends.registry")
     fuse = _Late("dispatcharr.plan.fuse")
