@@ -19,7 +19,7 @@ from dispatcharr.kernels.blocks import PLAIN_REDUCE_ELEMENTS, REDUCE_BLOCK_BYTES
 from dispatcharr.plan.region import Region
 
 __all__ = [
-    "REMARK", "Backend", "Elsewhere", "LateErrors", "Profile", "Rates", "device_rates",
+    "Backend", "Elsewhere", "LateErrors", "Profile", "Rates", "device_rates",
     "host_rates", "label",
 ]  # fmt: skip
 
@@ -228,10 +228,6 @@ def device_rates(profile: Profile, props: Props) -> Rates:
     )
 
 
-#: The kind, among the errors that a run tells, of a warning in words of its own.
-REMARK = "remark"
-
-
 class Elsewhere(RuntimeError):
     """A run that another backend has to do, for the values that there are this time."""
 
@@ -282,8 +278,8 @@ class Backend(Protocol):
         """Run ``region``: read ``inputs``, fill ``outputs``, both in the region's order.
 
         Returns the floating-point errors met, as ``(kind, operation)`` in NumPy's words:
-        ``("divide by zero", "log")``; with the kind ``REMARK`` a warning in its own. Raises
-        Elsewhere where another backend has to run it this time.
+        ``("divide by zero", "log")``; with ``plan.region.REMARK`` as the kind, a warning in words
+        of its own. Raises Elsewhere where another backend has to run it this time.
         """
 
 

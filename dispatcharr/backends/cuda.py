@@ -20,7 +20,7 @@ from dispatcharr.devices import found
 from dispatcharr.devices.device import Device, DeviceError, FlagWord
 from dispatcharr.kernels import cuda_bind, cuda_build
 from dispatcharr.kernels.cuda_source import Bound
-from dispatcharr.plan.region import Region
+from dispatcharr.plan.region import AGAIN, Region
 from dispatcharr.storage import places
 
 __all__ = ["BACKEND"]
@@ -29,8 +29,6 @@ _Arrays = Sequence[numpy.ndarray]
 _Errors = frozenset[tuple[str, str]]
 _Names = Sequence[tuple[str, str]]
 _NONE: _Errors = frozenset()
-#: The kind of a flag that says that a result is NumPy's to compute.
-AGAIN = "again"
 
 
 #: By region, what it is for layouts that were spoken of.

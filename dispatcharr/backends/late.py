@@ -13,8 +13,9 @@ import warnings
 from collections import deque
 
 from dispatcharr._errors import user_level
-from dispatcharr.backends.base import REMARK, LateErrors
+from dispatcharr.backends.base import LateErrors
 from dispatcharr.plan.fuse import Step
+from dispatcharr.plan.region import REMARK
 from dispatcharr.storage import places
 
 __all__ = ["hear", "hear_later", "warn", "working"]
@@ -58,14 +59,15 @@ def hear() -> None:
     later = []
     try:
         for _ in range(len(_unheard)):
-            step, late = _unheard.popleft()
+            try:
+                step, late = _unheard.popleft()
+            except IndexError:  # another thread tells the rest
+                break
             found = late(False)
             if found is None:
                 later.append((step, late))
             elif found:
                 warn(step.warns, frozenset([e for e in found if step.may_tell(e[1])]))
-    except IndexError:  # another thread tells the rest
-        return
     finally:
         _unheard.extend(later)
 

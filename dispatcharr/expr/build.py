@@ -24,7 +24,7 @@ from dispatcharr.storage.exports import root_of
 __all__ = ["Declined", "build", "error_modes", "generate", "leaf", "recast"]
 
 #: Operands up to this many bytes are copied when recorded, so that nobody can change them.
-SNAPSHOT_BYTES = 8192
+SNAPSHOT_BYTES = places.SMALL
 
 _resolved: dict[tuple[Any, ...], tuple[numpy.dtype[Any], ...]] = {}
 _import_filters = warnings.filters

@@ -12,6 +12,7 @@ from dispatcharr.face import _fastpath, limits
 from dispatcharr.face.array import is_array
 from dispatcharr.face.override import Override, closes_fast_path
 from dispatcharr.face.road import engine, profiles, registry
+from dispatcharr.storage import places
 from dispatcharr.storage.readers import pending_arrays
 
 if TYPE_CHECKING:
@@ -184,7 +185,8 @@ def evaluate(*arrays: Any) -> Any:
     chosen = arrays or tuple(pending_arrays())
     nodes = [a._value for a in chosen if is_array(a) and type(a._value) is Node]
     engine.evaluate(nodes)
-    engine.finish()
+    if places.enabled():
+        engine.finish()
     if not arrays:
         return None
     return arrays[0] if len(arrays) == 1 else arrays

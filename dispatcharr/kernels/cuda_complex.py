@@ -7,6 +7,7 @@ the host: which of several NaN is the result depends on their order.
 from __future__ import annotations
 
 from dispatcharr.kernels.cuda_fold import Flag, Folding, Given, functions, memory, picked, state_of
+from dispatcharr.plan.region import AGAIN
 
 __all__ = ["complex_product_of", "complex_sum_of"]
 
@@ -65,7 +66,7 @@ def complex_product_of(given: Given) -> Folding | str:
     if given.value != given.state or given.value != given.result:
         return f"accumulating {given.value} in {given.state} is left to the host"
     # What is not finite depends on the order.
-    flags: tuple[Flag, ...] = (("again", given.name),)
+    flags: tuple[Flag, ...] = ((AGAIN, given.name),)
     kind = "double" if given.value.itemsize == 16 else "float"
     finish = ["RLift r = RLift{state.f0, state.f1};"]
     if given.initial is not None:
@@ -73,7 +74,7 @@ def complex_product_of(given: Given) -> Folding | str:
             f"r = r_pair(RLift{{({kind})__longlong_as_double(end.initial), "
             f"({kind})__longlong_as_double(end.more)}}, r);"
         )
-    again = given.raise_flags(flags, "again")
+    again = given.raise_flags(flags, AGAIN)
     finish += [f"if (r_odd(r.re) || r_odd(r.im)) {again}", "return r;"]
     return _made(given, _TIMES, (kind, kind, "int"), flags, {
         "begin": "run.r.re = 1; run.r.im = 0; run.seen = 0;",

@@ -19,6 +19,7 @@ from dispatcharr.kernels.cuda_fold import (
     state_of,
     stored,
 )
+from dispatcharr.plan.region import REMARK
 
 __all__ = ["count_of", "extreme_of", "place_of", "truth_of"]
 
@@ -59,8 +60,8 @@ def extreme_of(greater: bool) -> Callable[[Given], Folding | str]:
                 read = "__longlong_as_double(end.initial)"
             finish.append(f"r = r_pair(({kind}){read}, r);")
         if given.skips:
-            flags = (("remark", "All-NaN slice encountered"),)
-            finish.append(f"if (r != r) {given.raise_flags(flags, 'remark')}")
+            flags = ((REMARK, "All-NaN slice encountered"),)
+            finish.append(f"if (r != r) {given.raise_flags(flags, REMARK)}")
         finish.append(f"return {stored(given.result, 'r')};")
         bodies = {
             "begin": f"run.r = {neutral};",

@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy
 
+from dispatcharr.plan.region import AGAIN, REMARK
+
 __all__ = ["PRELUDE", "TREE", "Dtype", "Flag", "Folding", "Given", "chosen", "functions", "loaded",
            "memory", "number", "picked", "plain_head", "state_of", "stored"]  # fmt: skip
 
 Dtype = numpy.dtype[Any]
-#: A kind of floating-point error and the operation, in NumPy's words. Of the kind ``"remark"`` it
-#: is the text of a warning instead; of the kind ``"again"``, the name of a reduction whose result
+#: A kind of floating-point error and the operation, in NumPy's words. Of the kind ``REMARK`` it
+#: is the text of a warning instead; of the kind ``AGAIN``, the name of a reduction whose result
 #: depends on the order of its elements and has to be made by the host.
 Flag = tuple[str, str]
 
@@ -142,7 +144,7 @@ class Given:
 
 
 #: Kinds that are no errors of NumPy's.
-_OWN = ("remark", "again")
+_OWN = (REMARK, AGAIN)
 
 
 def memory(dtype: Dtype) -> str:

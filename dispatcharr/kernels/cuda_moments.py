@@ -17,6 +17,7 @@ from dispatcharr.kernels.cuda_fold import (
     state_of,
     stored,
 )
+from dispatcharr.plan.region import REMARK
 
 __all__ = ["variance_of"]
 
@@ -75,7 +76,7 @@ def variance_of(given: Given) -> Folding | str:
         squared = "multiply" if given.skips else "square"
         flags = (("overflow", squared), ("invalid value", "subtract"), ("overflow", "reduce"))
     if given.skips:
-        flags += (("remark", "Degrees of freedom <= 0 for slice."),)
+        flags += ((REMARK, "Degrees of freedom <= 0 for slice."),)
     one = f"{kind}(1)"
     lift = f"RLift lift; lift.x = ({kind})x; lift.n = {one};"
     scaled = "y[i].x = x[i].x * (1 / {kind}(N)); y[i].n = x[i].n;"
@@ -114,7 +115,7 @@ def _finished_variance(given: Given, flags: tuple[Flag, ...]) -> str:
         f"double r = {root}(state.f2 / (free > 0 ? free : 0.0));",
     ]
     if given.skips:
-        lines.append(f"if (free <= 0) {{ r = R_NAN; {given.raise_flags(flags, 'remark')} }}")
+        lines.append(f"if (free <= 0) {{ r = R_NAN; {given.raise_flags(flags, REMARK)} }}")
     summed_up = f"r_odd({memory(given.state)}(state.f4))"
     lines += [
         # What is infinite is infinitely far from a mean that is none.

@@ -22,6 +22,7 @@ from dispatcharr.kernels.cuda_fold import (
     state_of,
     stored,
 )
+from dispatcharr.plan.region import AGAIN, REMARK
 
 __all__ = ["product_of", "sum_of"]
 
@@ -44,7 +45,7 @@ def sum_of(given: Given) -> Folding | str:
     if given.watched:
         flags = (("overflow", "reduce"), ("invalid value", "reduce"))
     if counts:
-        flags += (("remark", "Mean of empty slice"),)
+        flags += ((REMARK, "Mean of empty slice"),)
     join = _TWO_SUM if exact else "state.f0 = a.f0 + b.f0;"
     flush = "state.f0 = run.sum;" + " state.f1 = 0.0;" * exact
     begin, add = f"run.sum = {kind}(0);", "run.sum += t" + ".x" * counts + ";"
@@ -122,7 +123,7 @@ def _finished_sum(given: Given, flags: tuple[Flag, ...], n: str, seen: str) -> s
             f"else if (r_odd(shown) && !(seen & 1)) {over}",
         ]
     if given.name == "nanmean":
-        remark = given.raise_flags(flags, "remark")
+        remark = given.raise_flags(flags, REMARK)
         lines.append(f"if (state.{n} == 0) {remark}")
         lines.append(f"r = state.{n} == 0 ? ({kind})R_NAN : r / ({kind})state.{n};")
     elif given.name == "mean":
@@ -166,7 +167,7 @@ def product_of(given: Given) -> Folding | str:
         return f"accumulating {given.value} in {given.state} is left to the host"
     kind = number(given.state)
     # Where something overflows, what is left depends on the order: 0 * inf.
-    flags: tuple[Flag, ...] = (("again", given.name),)
+    flags: tuple[Flag, ...] = ((AGAIN, given.name),)
     if given.watched:
         flags += (("overflow", "reduce"), ("invalid value", "reduce"))
     lift = f"return {picked(given, f'({kind}){loaded(given.value)}', f'{kind}(1)')};"

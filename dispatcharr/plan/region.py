@@ -15,10 +15,13 @@ import numpy
 
 from dispatcharr.ops.row import Reduction, Row
 
-__all__ = ["ERROR_KINDS", "Instruction", "Layout", "Reducing", "Region"]
+__all__ = ["AGAIN", "ERROR_KINDS", "REMARK", "Instruction", "Layout", "Reducing", "Region"]
 
 #: Floating-point errors in NumPy's words, in the order in which nodes keep their modes.
 ERROR_KINDS = ("divide by zero", "overflow", "underflow", "invalid value")
+#: What else a run may tell in their place: a warning in words of its own, and a reduction whose
+#: result depends on the order of operations, so that NumPy's has to be taken.
+REMARK, AGAIN = "remark", "again"
 
 
 @dataclass(frozen=True, slots=True)

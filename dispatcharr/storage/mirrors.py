@@ -30,7 +30,8 @@ __all__ = [
     "upload", "use",
 ]  # fmt: skip
 
-#: Roots up to this size are handed to the outside uncounted (``expr.build.SNAPSHOT_BYTES``).
+#: Memory up to this size is copied when operations on it are recorded, and handed to the outside
+#: uncounted.
 SMALL = 8192
 #: Device addresses are congruent to host addresses by this, which vector loads rely on.
 ALIGNMENT = 256

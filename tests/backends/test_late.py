@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dispatcharr.backends import late
-from dispatcharr.backends.base import REMARK
+from dispatcharr.plan.region import REMARK
 
 STEP: Any = SimpleNamespace(warns=frozenset({"overflow"}), may_tell=lambda name: True)
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy
 import pytest
 
-from dispatcharr.expr.build import SNAPSHOT_BYTES
 from dispatcharr.storage import exports, places
 from storing import StoringDevice, check_coherent, moved, spoil
 
@@ -22,10 +21,6 @@ def there(device: StoringDevice, host: numpy.ndarray) -> numpy.ndarray:
 
 def counted(name: str) -> int:
     return places.counters[name]
-
-
-def test_small_is_what_is_copied_when_recorded() -> None:
-    assert places.SMALL == SNAPSHOT_BYTES
 
 
 def test_what_is_read_is_brought_once(device: StoringDevice) -> None:
