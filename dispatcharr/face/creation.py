@@ -37,7 +37,7 @@ def _made(name: str) -> Callable[..., Any]:
     numpys = getattr(numpy, name)
 
     def function(*args: Any, **kwargs: Any) -> Any:
-        if places.away and name in ("array", "copy") and len(args) == 1 and is_array(args[0]):
+        if places.enabled() and name in ("array", "copy") and len(args) == 1 and is_array(args[0]):
             made = None if kwargs else functions.copied(args[0])
             if made is not None:
                 return made

@@ -189,8 +189,8 @@ def copy_of(value: Any) -> Node:
 
 def copied(array: Any) -> Any:
     """Return a copy of one of ours that is on a device alone; None for what NumPy is to copy."""
-    host = operand(array)
-    if type(host) is Node or not is_far(host) or not host.flags.c_contiguous:
+    host = behind(array)  # whoever copies evaluates; the result may be on a device
+    if not is_far(host) or not host.flags.c_contiguous:
         return None
     try:
         return finish(copy_of(host), options(), None, (array,))

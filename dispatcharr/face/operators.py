@@ -13,7 +13,7 @@ from dispatcharr._config import options
 from dispatcharr.expr.build import Declined, build, recast
 from dispatcharr.expr.nodes import Node
 from dispatcharr.face import _fastpath, fallback, limits
-from dispatcharr.face.array import behind, concrete, is_array, operand, unwrap
+from dispatcharr.face.array import behind, is_array, operand, unwrap
 from dispatcharr.face.creation import constant_node
 from dispatcharr.face.functions import FUNCTIONS, copy_of, store_into, write_into
 from dispatcharr.face.pinned import settle_pinned
@@ -195,14 +195,14 @@ def _rebind(row: Elementwise, array: Any, operands: tuple[Any, ...]) -> bool:
 
 
 def _getitem(array: Any, key: Any) -> Any:
-    if places.away:
-        host = behind(array)
-        view = _part(host, key) if places.is_away(host) else None
+    host = behind(array)  # first of all: what it evaluates may be on a device then
+    if places.is_away(host):
+        view = _part(host, key)
         if view is not None and (view.ndim or Ellipsis in _as_tuple(key)):
             return _fastpath.wrap(view)
         if view is not None and view.dtype.kind != "V":
             return places.look(view)[()]
-    host = concrete(array)
+        places.home(host)
     result = host[unwrap(key)]
     if type(result) is numpy.void:
         engine.before_write(host)

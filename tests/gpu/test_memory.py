@@ -59,6 +59,22 @@ def test_operands_are_moved_once(device: Any, values: numpy.ndarray) -> None:
     assert second["launches"] == 1
 
 
+def test_what_waits_is_looked_at_and_copied_on_the_device(
+    device: Any, values: numpy.ndarray
+) -> None:
+    x = ours(values)
+    with on_device():
+        np.evaluate(x + 1)
+        gc.collect()
+        with moving(device) as look:
+            assert (x * 3)[5] == values[5] * 3
+        with moving(device) as copying:
+            y = (x + 2).copy()
+    assert look["to_host_bytes"] == values.itemsize
+    assert copying["to_host_bytes"] == 0
+    assert numpy.array_equal(y, values + 2)
+
+
 def test_results_stay_until_they_are_looked_at(device: Any, values: numpy.ndarray) -> None:
     x = ours(values)
     with on_device():
