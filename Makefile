@@ -1,17 +1,21 @@
 # One command each: make demo, make test. Everything happens in an environment of its own (VENV).
 PYTHON ?= python3
 VENV ?= .venv
+SECONDS ?= 60
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-BUILD_FILES := pyproject.toml hatch_build.py $(wildcard dispatcharr/*/*.c)
+BUILD_FILES := pyproject.toml hatch_build.py $(wildcard dispatcharr/*/*.[ch])
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
+INSTALLED_INTEROP := $(VENV)/.installed-interop
+INSTALLED_ARRAY_API := $(VENV)/.installed-array-api
+EXAMPLES ?= 100
 ASV := cd asv_benchmarks && $(abspath $(BIN))/asv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all lint style types layers format stub docs bench clean
+.PHONY: help demo test test-all conformance fuzz array-api lint style types layers format stub neighbours docs bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -24,6 +28,15 @@ test: $(INSTALLED) ## the tests that every change must pass; about a minute
 
 test-all: $(INSTALLED) ## the slow tests too
 	$(BIN)/python -m pytest -m "not gpu"
+
+fuzz: $(INSTALLED) ## random programs next to NumPy, for SECONDS=60
+	$(BIN)/python tests/fuzz/fuzz.py --seconds $(SECONDS)
+
+array-api: $(INSTALLED_ARRAY_API) ## the array API standard's own suite, which it fetches
+	$(BIN)/python tests/array_api/standard_suite.py --fetch --examples $(EXAMPLES)
+
+conformance: $(INSTALLED) ## NumPy's own tests under dispatcharr, in every mode; an hour
+	$(BIN)/python -m tests.conformance --keep build/conformance --json build/conformance/found.json
 
 lint: style types layers ## style, types and layers
 
@@ -43,6 +56,10 @@ format: $(INSTALLED_DEV) ## put the code into the project's format
 
 stub: $(INSTALLED) ## write dispatcharr/__init__.pyi, after a change to the public names
 	$(BIN)/python tools/make_stub.py
+
+neighbours: $(INSTALLED_INTEROP) ## test other libraries with our arrays, and write docs/neighbours.md
+	$(BIN)/python -m pytest tests/interop --deselect tests/interop/test_page.py
+	$(BIN)/python tools/make_neighbours.py
 
 docs: $(INSTALLED_DEV) ## build the documentation into docs/_build/html
 	$(BIN)/sphinx-build -W --keep-going -q -E -b html -d docs/_build/doctrees docs docs/_build/html
@@ -72,6 +89,14 @@ $(INSTALLED): $(BUILD_FILES) | $(BIN)/python
 	$(PIP) -e '.[test,examples]'
 	@touch $@
 
+$(INSTALLED_ARRAY_API): $(BUILD_FILES) | $(BIN)/python
+	$(PIP) -e '.[array-api]'
+	@touch $@ $(INSTALLED)
+
 $(INSTALLED_DEV): $(BUILD_FILES) | $(BIN)/python
 	$(PIP) -e '.[dev]'
+	@touch $@ $(INSTALLED)
+
+$(INSTALLED_INTEROP): $(BUILD_FILES) | $(BIN)/python
+	$(PIP) -e '.[interop,test]'
 	@touch $@ $(INSTALLED)

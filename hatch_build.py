@@ -1,10 +1,11 @@
 """Build hook: compile the optional C accelerators, or say in one line why there are none.
 
 The package is complete without them: ``dispatcharr.face._fastpath_c`` only shortens the way of
-small arrays through the operators, and ``dispatcharr.storage._pool_c`` keeps the memory of large
-ones for the next. So whatever keeps it from being compiled (no compiler, no
-headers) costs the user a notice and never the installation. An extension is built beside its
-source, for the interpreter that builds, which serves editable installations and wheels alike.
+small arrays through the operators, ``dispatcharr.storage._pool_c`` keeps the memory of large ones
+for the next, and ``dispatcharr.kernels._crew_c`` has threads that compiled kernels start on sooner.
+So whatever keeps them from being compiled (no compiler, no headers) costs the user a notice and
+never the installation. An extension is built beside its source, for the interpreter that builds,
+which serves editable installations and wheels alike.
 
 Environment
 -----------
@@ -27,7 +28,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 MODULES = ["dispatcharr.face._fastpath_c"]
 if os.name == "posix":
-    MODULES.append("dispatcharr.storage._pool_c")
+    MODULES += ["dispatcharr.storage._pool_c", "dispatcharr.kernels._crew_c"]
 
 
 class NotBuiltError(Exception):
@@ -105,7 +106,12 @@ def _compile(module: str, root: Path, target: Path) -> None:
                 ext.extra_compile_args = ["-O3", "-Wall"]
             super().build_extension(ext)
 
-    extension = Extension(module, [str(source)], include_dirs=[numpy.get_include()])
+    extension = Extension(
+        module,
+        [str(source)],
+        include_dirs=[numpy.get_include()],
+        libraries=["m"] if os.name == "posix" else [],
+    )
     with tempfile.TemporaryDirectory() as scratch:
         command = Optimised(Distribution({"name": "dispatcharr", "ext_modules": [extension]}))
         command.build_lib = command.build_temp = scratch

@@ -65,6 +65,7 @@ def rows() -> list[Row]:
     """Return the rows in the order of the table."""
     from grids import regret, slow_down
     from processes import import_time, memory
+
     from statements import expression, small, smallest, ten_thousand
 
     def fused(name: str, title: str, goal: float, size: int = 10_000_000) -> Row:

@@ -27,6 +27,7 @@ from dispatcharr._errors import (
 from dispatcharr._version import __version__
 from dispatcharr.face import context as _context
 from dispatcharr.face import mirror as _mirror
+from dispatcharr.face import neighbours as _neighbours
 from dispatcharr.face.context import (
     calibrate,
     dispatch_options,
@@ -71,12 +72,13 @@ for _name in _numpy.__all__:
         if not isinstance(_made, _types.ModuleType):
             globals()[_name] = _mirror.mirrored(_name, _made, "numpy")
 _mirror.install()
+_neighbours.install()
 _context.follow_process_options()
 
 
 def __getattr__(name: str) -> _Any:
     """Give what is not in ``numpy.__all__``: submodules, and names that NumPy hides or warns of."""
-    if name.startswith("__"):
+    if name.startswith("__") and name not in ("__array_api_version__", "__config__"):
         raise AttributeError(f"module 'dispatcharr' has no attribute {name!r}")
     try:
         value = getattr(_numpy, name)
@@ -84,12 +86,14 @@ def __getattr__(name: str) -> _Any:
         message = str(error).replace("module 'numpy'", "module 'dispatcharr'")
         raise AttributeError(message) from None
     made = _mirror.mirrored(name, value, "numpy")
-    globals()[name] = made
+    if name in vars(_numpy):  # else NumPy may warn each time that it is asked
+        globals()[name] = made
     return made
 
 
 def __dir__() -> list[str]:
-    return sorted({*dir(_numpy), *globals()})
+    public = [name for name in dir(_numpy) if not name.startswith("__")]
+    return sorted({*public, *globals()})
 
 
 del _name, _value, _made, _explain_package

@@ -18,6 +18,7 @@ __all__ = [
     "DirectRecord",
     "FallbackRecord",
     "KernelRecord",
+    "ScanRecord",
     "add_process_listener",
     "emit",
     "listened",
@@ -102,6 +103,11 @@ class ContractionRecord:
     seconds: float
     backend: str
     verified: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScanRecord(ContractionRecord):
+    """One scan, mask, count or look-up that ran in compiled kernels, told as contractions are."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,7 @@ inputs and pending arrays as they were.
 
 from __future__ import annotations
 
-import random
 import time
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,8 +18,7 @@ import numpy
 
 from dispatcharr import _events
 from dispatcharr._config import Options, options
-from dispatcharr._errors import VerificationWarning, user_level
-from dispatcharr.backends.base import Backend, Elsewhere, LateErrors, label
+from dispatcharr.backends.base import Elsewhere, LateErrors, label
 from dispatcharr.backends.late import hear, hear_later, warn, working
 from dispatcharr.backends.placed import run_placed
 from dispatcharr.expr.build import Declined, build, may_warn_later, modes_in_force
@@ -32,12 +29,13 @@ from dispatcharr.plan.fuse import Plan, ReduceRequest, Step, plan
 from dispatcharr.plan.graph import survey
 from dispatcharr.plan.region import Region
 from dispatcharr.plan.work import Work
-from dispatcharr.route import router, standing
+from dispatcharr.route import router, standing, verification
 from dispatcharr.storage import places
 from dispatcharr.storage.exports import root_of
-from dispatcharr.storage.readers import readers_of, reading, wait_until_unread
+from dispatcharr.storage.readers import readers_of, reading, wait_until_unread, withdraw
 
 __all__ = [
+    "Run",
     "before_write",
     "copy_into",
     "evaluate",
@@ -46,11 +44,14 @@ __all__ = [
     "plan_of",
     "reduce",
     "route",
+    "run_step",
     "store",
+    "tell",
+    "value_of",
 ]
 
 
-class _Run:
+class Run:
     """What one pass over a plan has made so far."""
 
     __slots__ = ("errors", "graph", "origins", "reduced", "values")
@@ -67,7 +68,7 @@ def evaluate(nodes: Sequence[Node]) -> None:
     """Fill the values of ``nodes`` and of the arrays that show them."""
     wanted = [node for node in nodes if node.value is None]
     if wanted:
-        _perform(wanted, None, None, {})
+        _perform(wanted, None, (), {})
 
 
 def reduce(
@@ -76,6 +77,7 @@ def reduce(
     errors: tuple[str, ...] | None,
     out: numpy.ndarray,
     keep: bool,
+    more: Sequence[numpy.ndarray] = (),
 ) -> _events.KernelRecord:
     """Reduce ``value`` into ``out``, fused with what is pending below it.
 
@@ -91,14 +93,17 @@ def reduce(
         Memory of the result: flat, its axes in the memory order of ``value``.
     keep : bool
         Whether a pending ``value`` is stored too, because a live array shows it.
+    more : sequence of numpy.ndarray
+        Memory of the results of ``request.others``, as ``out``.
     """
     request = replace(request, errors=errors)
+    outs = (out, *more)
     if isinstance(value, Node) and value.value is not None:
         value = value.value
     if isinstance(value, Node):
-        run = _perform([value], request, out, {}, keep)
+        run = _perform([value], request, outs, {}, keep)
     else:
-        run = _perform([], request, out, {}, keep, value)
+        run = _perform([], request, outs, {}, keep, value)
     return run.origins[-1]
 
 
@@ -110,7 +115,7 @@ def store(node: Node, target: numpy.ndarray) -> None:
     if node.value is not None:
         copy_into(target, node.value)
     else:
-        _perform([node], None, None, {id(node): target}, False)
+        _perform([node], None, (), {id(node): target}, False)
 
 
 def copy_into(target: numpy.ndarray, value: numpy.ndarray) -> None:
@@ -124,7 +129,7 @@ def copy_into(target: numpy.ndarray, value: numpy.ndarray) -> None:
         except Declined:
             places.home(value)
         else:
-            _perform([node], None, None, {id(node): target}, False)
+            _perform([node], None, (), {id(node): target}, False)
             return
     with places.writing((target,)):
         numpy.copyto(target, value, casting="unsafe")
@@ -136,6 +141,21 @@ def plan_of(nodes: Sequence[Node]) -> Plan:
     return plan(graph, options().fusion, None, {})
 
 
+def value_of(node: Node) -> numpy.ndarray:
+    """Return the value of a node, which is computed if it waits."""
+    evaluate([node])
+    if node.value is None:
+        raise RuntimeError(f"evaluation left {node!r} without a value")
+    return node.value
+
+
+def tell(run: Run) -> None:
+    """Warn of the floating-point errors that were met."""
+    for kinds, errors in run.errors:
+        warn(kinds, errors)
+    hear()
+
+
 def route(region: Region, work: Work) -> router.Decision:
     """Return which backend would run ``region`` now, and what each would cost."""
     return standing.route(region, work, options())[0]
@@ -144,28 +164,26 @@ def route(region: Region, work: Work) -> router.Decision:
 def _perform(
     wanted: Sequence[Node],
     request: ReduceRequest | None,
-    out: numpy.ndarray | None,
+    outs: Sequence[numpy.ndarray],
     targets: dict[int, numpy.ndarray],
     keep: bool = True,
     value: numpy.ndarray | None = None,
-) -> _Run:
+) -> Run:
     """Plan and run ``wanted``; the one road that every evaluation takes."""
     with working():
-        run = _pass(wanted, request, out, targets, keep, value)
-    for kinds, errors in run.errors:
-        warn(kinds, errors)
-    hear()
+        run = _pass(wanted, request, outs, targets, keep, value)
+    tell(run)
     return run
 
 
 def _pass(
     wanted: Sequence[Node],
     request: ReduceRequest | None,
-    out: numpy.ndarray | None,
+    outs: Sequence[numpy.ndarray],
     targets: dict[int, numpy.ndarray],
     keep: bool,
     value: numpy.ndarray | None,
-) -> _Run:
+) -> Run:
     chosen = options()
     stored = keep or bool(targets)
     with graph_lock:
@@ -182,33 +200,34 @@ def _pass(
         reads = reading({id(root_of(host)) for host in graph.hosts if host.ndim})
         reads.__enter__()
     try:
-        run = _Run(graph)
-        outs = {
+        run = Run(graph)
+        given = {
             graph.index[key]: (target.shape, target.strides)
             for key, target in targets.items()
             if key in graph.index
         }
         if graph.hosts or graph.nodes:
-            made = plan(graph, chosen.fusion, request, outs)
+            made = plan(graph, chosen.fusion, request, given)
             for step in made.steps:
-                _run_step(step, run, targets, chosen, out)
+                run_step(step, run, targets, chosen, outs)
         for node in wanted:
             if node.value is not None and id(node) in targets:
                 copy_into(targets[id(node)], node.value)
     finally:
         reads.__exit__()
-    if out is not None and out.size == 1:
-        places.home(out)  # it becomes a scalar
+    for out in outs:
+        if out.size == 1:
+            places.home(out)  # it becomes a scalar
     _publish(run, targets)
     return run
 
 
-def _run_step(
+def run_step(
     step: Step,
-    run: _Run,
+    run: Run,
     targets: dict[int, numpy.ndarray],
     chosen: Options,
-    out: numpy.ndarray | None,
+    outs: Sequence[numpy.ndarray],
 ) -> None:
     graph = run.graph
     inputs = [graph.hosts[i] if source == "leaf" else run.values[i] for source, i in step.inputs]
@@ -221,8 +240,8 @@ def _run_step(
             fresh.append(made)
         run.values[i] = made
         outputs.append(made)
-    if step.region.reducing is not None and out is not None:
-        outputs.append(out)
+    if step.region.reducing is not None:
+        outputs.extend(outs)
     record = _recorded(step, inputs, outputs, chosen, fresh, run)
     alone = len(step.region.program) == 1 and step.region.reducing is None
     for i in step.outputs:
@@ -240,16 +259,18 @@ def _recorded(
     outputs: Sequence[numpy.ndarray],
     chosen: Options,
     fresh: Sequence[numpy.ndarray],
-    run: _Run,
+    run: Run,
 ) -> _events.KernelRecord:
     """Run a kernel, learn from it and check it; return the record of it."""
+    checked = verification.is_due(chosen.verify)
+    read = verification.before(inputs, outputs) if checked else inputs
     stood, errors, seconds = _execute(step, inputs, outputs, chosen, fresh)
     decision = stood.decision
     if stood.due == stood.every or _events.listened():
         decision = router.learn(decision, stood.work, stood.profile, seconds)
     verified = None
-    if chosen.verify:
-        verified = _verify(step.region, inputs, outputs, stood.backend, chosen)
+    if checked:
+        verified = verification.verify(step.region, read, outputs, stood.backend)
     if not isinstance(errors, frozenset):
         hear_later(step, errors, at_once=not may_warn_later(modes_in_force()))
         errors = frozenset()
@@ -305,12 +326,12 @@ def _execute(
         return stands, errors, seconds
 
 
-def _publish(run: _Run, targets: dict[int, numpy.ndarray]) -> None:
+def _publish(run: Run, targets: dict[int, numpy.ndarray]) -> None:
     with graph_lock:
         _publish_values(run, targets)
 
 
-def _publish_values(run: _Run, targets: dict[int, numpy.ndarray]) -> None:
+def _publish_values(run: Run, targets: dict[int, numpy.ndarray]) -> None:
     nodes = run.graph.nodes
     new = {
         i: (nodes[i], value)
@@ -328,37 +349,6 @@ def _publish_values(run: _Run, targets: dict[int, numpy.ndarray]) -> None:
                 array._origin = run.origins[i]
 
 
-def _verify(
-    region: Region,
-    inputs: Sequence[numpy.ndarray],
-    outputs: Sequence[numpy.ndarray],
-    backend: Backend,
-    chosen: Options,
-) -> bool | None:
-    """Check one kernel in ``1 / verify`` against plain NumPy; on a mismatch NumPy's answer stands.
-
-    The backend that disagreed is not asked for this kernel again.
-    """
-    if random.random() >= chosen.verify:
-        return None
-    from dispatcharr.plan.reference import disagreement
-
-    for host in (*inputs, *outputs):
-        places.home(host)
-    reason = disagreement(region, inputs, outputs)
-    if reason is None:
-        return True
-    standing.bar(region, {label(backend): "it disagreed with NumPy on this kernel"})
-    warnings.warn(
-        f"verify: a kernel ({region.describe()}) of backend {backend.name!r} disagreed with "
-        f"NumPy ({reason}); NumPy's answer was returned, and the backend will not be asked for "
-        "this kernel again. Please report it.",
-        VerificationWarning,
-        stacklevel=user_level(),
-    )
-    return False
-
-
 def finish() -> None:
     """Wait for devices, and warn of the floating-point errors that their kernels met."""
     device = places.device_in_use()
@@ -370,6 +360,7 @@ def finish() -> None:
 def before_write(host: numpy.ndarray) -> None:
     """Settle everything that still has to read the memory of ``host`` before it is written."""
     root = root_of(host)
+    withdraw(id(root))
     arrays = readers_of(id(root))
     if arrays:
         evaluate([a._value for a in arrays if isinstance(a._value, Node)])

@@ -16,6 +16,7 @@ import numpy
 from dispatcharr.devices.device import Props
 from dispatcharr.devices.figures import expected
 from dispatcharr.kernels.blocks import PLAIN_REDUCE_ELEMENTS, REDUCE_BLOCK_BYTES
+from dispatcharr.kernels.target import architecture
 from dispatcharr.plan.region import Region
 
 __all__ = [
@@ -50,7 +51,8 @@ class Profile:
         result to the choice of a backend), ``"run"`` (a backend's run of the smallest kernel),
         ``"call"`` (one instruction on a block), ``"wake"`` (until helpers are at work),
         ``"queue"`` (what a call takes longer while all threads make calls: they wait for the
-        interpreter's lock).
+        interpreter's lock); perhaps ``"crew"`` (until the helpers of compiled kernels are) and
+        ``"replay"`` (all but the kernel, of a statement that was run before).
     block_bytes : int
         Bytes of one operand's block in the ``blocks`` engine.
     correction : mapping
@@ -59,6 +61,9 @@ class Profile:
         As ``op``, of the ``compiled`` engine: what an operation adds to a loop, in registers.
     path : str or None
         File that it came from.
+    scans : mapping
+        ``{scan: {dtype character: seconds per element}}``, ``*`` for every other dtype; what NumPy
+        takes for it by the name ``"numpy SCAN"``.
     devices : mapping
         ``{uuid: figures}`` of devices that were measured, as ``devices.figures`` has them, each
         with the ``name`` and ``driver`` that they hold for.
@@ -76,6 +81,7 @@ class Profile:
     correction: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     path: str | None = None
     compiled: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    scans: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     devices: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -123,6 +129,8 @@ class Rates:
         Seconds of what a device launches besides for a reduction.
     margin : float
         Share of the host's price that a device may ask at most before data is moved there.
+    streams : bool
+        Whether results that no cache holds are written without being read before.
     """
 
     overhead: float
@@ -145,6 +153,7 @@ class Rates:
     sync: float = 0.0
     again: float = 0.0
     margin: float = 1.0
+    streams: bool = False
 
 
 def host_rates(profile: Profile, crew: str, engine: str = "blocks") -> Rates:
@@ -181,6 +190,8 @@ def host_rates(profile: Profile, crew: str, engine: str = "blocks") -> Rates:
     # One loop: no blocks, no calls between them.
     return replace(
         rates,
+        wake=0.0 if crew == "serial" else profile.overhead.get("crew", rates.wake),
+        streams=architecture() == "x86_64",  # elsewhere such stores are a hint, if there are any
         call=0.0,
         block_bytes=0,
         op=profile.compiled,

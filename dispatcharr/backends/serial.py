@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy
 
 from dispatcharr.backends.host import ENGINES, Host
+from dispatcharr.kernels.blocks import Job as BlocksJob
 from dispatcharr.plan.region import Region
 
 __all__ = ["BACKEND"]
@@ -31,8 +32,9 @@ class Serial(Host):
     ) -> frozenset[tuple[str, str]]:
         """Run ``region`` and return the floating-point errors met."""
         job = self.prepare(region, inputs, outputs, 1)
-        for task in range(job.count):
-            job.run(task)
+        if isinstance(job, BlocksJob) or not job.run_all(1):
+            for task in range(job.count):
+                job.run(task)
         job.finish()
         return frozenset(job.errors)
 

@@ -11,6 +11,8 @@ import numpy
 
 from dispatcharr.backends.base import Profile, Rates
 from dispatcharr.backends.host import ENGINES, Host
+from dispatcharr.kernels import crew
+from dispatcharr.kernels.blocks import Job as BlocksJob
 from dispatcharr.kernels.pool import shared_pool, thread_count
 from dispatcharr.plan.region import Region
 from dispatcharr.plan.work import count_work
@@ -19,8 +21,10 @@ __all__ = ["BACKEND"]
 
 #: Most tasks per thread, so that a thread that is held up leaves work for the others.
 TASKS_PER_THREAD = 32
-#: Seconds of arithmetic that are worth a task of their own: its own costs are some 15 us.
+#: Seconds of arithmetic that are worth a task of their own: its own costs are some 15 us on Python
+#: threads, and nothing to speak of on those of the crew.
 TASK_SECONDS = 200e-6
+CREW_TASK_SECONDS = 20e-6
 #: Seconds per element of an operation that the profile does not know.
 UNKNOWN_OP = 0.5e-9
 
@@ -91,13 +95,20 @@ class Threads(Host):
         self.wished.clear()
         return rates
 
-    def _tasks(self, region: Region, width: int) -> int:
+    def width(self, threads: int | None) -> int:
+        """Return how many threads there are, ``threads`` at most."""
+        most = shared_pool().threads
+        return most if threads is None else min(threads, most)
+
+    def tasks(self, region: Region, width: int) -> int:
         """Return how many tasks to wish for: what the work is worth, one per thread at least."""
         wished = self.wished.get(region)
         if wished is None:
             ops = count_work(region, ()).ops
             seconds = [self.op.get(cost, {}).get(dtype, UNKNOWN_OP) for cost, dtype in ops]
-            wished = self.wished[region] = region.elements * sum(seconds) / TASK_SECONDS
+            crewed = self.engine == "compiled" and crew.COMPILED
+            worth = CREW_TASK_SECONDS if crewed else TASK_SECONDS
+            wished = self.wished[region] = region.elements * sum(seconds) / worth
         # The same number for each: one more task than there are threads takes twice as long.
         return width * min(max(round(wished / width), 1), TASKS_PER_THREAD)
 
@@ -109,11 +120,11 @@ class Threads(Host):
         threads: int | None = None,
     ) -> frozenset[tuple[str, str]]:
         """Run ``region`` on ``threads`` threads at most; return the floating-point errors met."""
-        pool = shared_pool()
-        width = pool.threads if threads is None else min(threads, pool.threads)
-        job = self.prepare(region, inputs, outputs, self._tasks(region, width))
-        lanes = _Lanes(job.count, width)
-        pool.run(lambda _: job.run(lanes.take()), job.count, width)
+        pool, width = shared_pool(), self.width(threads)
+        job = self.prepare(region, inputs, outputs, self.tasks(region, width))
+        if isinstance(job, BlocksJob) or not job.run_all(width):
+            lanes = _Lanes(job.count, width)
+            pool.run(lambda _: job.run(lanes.take()), job.count, width)
         job.finish()
         return frozenset(job.errors)
 

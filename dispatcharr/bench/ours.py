@@ -16,7 +16,6 @@ from dispatcharr.backends import registry
 from dispatcharr.backends.base import Backend, Profile, label
 from dispatcharr.bench.expressions import Expression, under
 from dispatcharr.bench.turns import Contender
-from dispatcharr.expr.nodes import Node
 from dispatcharr.kernels.build import shared_builder
 from dispatcharr.route import profile as profiles
 
@@ -72,7 +71,7 @@ def prepare(expression: Expression, arrays: Sequence[numpy.ndarray]) -> Callable
     def run() -> Any:
         result = compute(*operands)
         # As in a program: what is there already is not asked for.
-        if type(getattr(result, "_value", None)) is Node:
+        if not isinstance(getattr(result, "_form", None), numpy.ndarray | None):
             dispatcharr.evaluate(result)
         return result
 

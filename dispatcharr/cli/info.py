@@ -183,10 +183,12 @@ def _overheads(profile: Profile) -> Iterator[tuple[str, str]]:
 _OVERHEADS = {
     "record": "record an operation",
     "plan": "plan a kernel",
+    "replay": "repeat a statement",
     "run": "run a kernel",
     "compile": "compile a kernel",
     "load": "load a compiled kernel",
     "call": "call NumPy on a block",
     "wake": "wake the threads",
+    "crew": "wake them for a compiled kernel",
     "queue": "queue for the interpreter",
 }

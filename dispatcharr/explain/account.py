@@ -14,7 +14,7 @@ from typing import Any
 from dispatcharr._events import FallbackRecord, KernelRecord
 from dispatcharr.explain.program import reading_order, write_program
 from dispatcharr.plan.fuse import LONGEST_PROGRAM
-from dispatcharr.plan.region import Layout, Region
+from dispatcharr.plan.region import Layout, Reducing, Region
 from dispatcharr.plan.work import Work, register_dtypes
 from dispatcharr.route.price import Estimate
 from dispatcharr.route.router import Decision
@@ -207,11 +207,9 @@ def letters(number: int) -> str:
 
 
 def operations_of(region: Region) -> tuple[str, ...]:
-    """Return the names of the operations of ``region``, its reduction last."""
+    """Return the names of the operations of ``region``, its reductions last."""
     names = [instruction.row.name for instruction in region.program]
-    if region.reducing is not None:
-        names.append(region.reducing.row.name)
-    return tuple(names)
+    return (*names, *[reducing.row.name for reducing in region.reductions])
 
 
 def result_dtype(region: Region) -> str:
@@ -248,7 +246,7 @@ def account_of(
         Name of each output; ``r1``, ``r2`` ... where none are given.
     """
     named = _names_of(region) if inputs is None else inputs
-    count = len(region.outputs) + (region.reducing is not None)
+    count = len(region.outputs) + len(region.reductions)
     stored = tuple(results) or tuple(f"r{i + 1}" for i in range(count))
     moves = _moves(work, decision.estimate.device)
     reads = tuple(
@@ -258,8 +256,8 @@ def account_of(
         _buffer(region, layout, InputName(name, "result"))
         for layout, name in zip(region.output_layouts, stored, strict=False)
     ]
-    if region.reducing is not None:
-        writes.append(_reduced(region, stored[-1]))
+    made = stored[len(stored) - len(region.reductions) :]
+    writes += [_reduced(one, name) for one, name in zip(region.reductions, made, strict=True)]
     texts = {register: one.value or one.name for register, one in named.items()}
     return KernelAccount(
         operations=operations_of(region),
@@ -334,10 +332,7 @@ def _buffer(region: Region, layout: Layout, known: InputName, move: str = "") ->
     )
 
 
-def _reduced(region: Region, name: str) -> BufferAccount:
-    reducing = region.reducing
-    if reducing is None:
-        raise ValueError("_reduced: the region has no reduction")
+def _reduced(reducing: Reducing, name: str) -> BufferAccount:
     shape = tuple(extent for axis, extent in enumerate(reducing.shape) if axis not in reducing.axes)
     nbytes = math.prod(shape) * reducing.dtype.itemsize
     return BufferAccount(name, "reduction", str(reducing.dtype), shape, nbytes, "contiguous")

@@ -203,8 +203,8 @@ class _Namer:
         for index in step.outputs:
             self.results[index] = f"r{len(self.results) + 1}"
         results = [self.results[index] for index in step.outputs]
-        if region.reducing is not None:
-            results.append(f"r{len(self.results) + 1}")
+        for number, _ in enumerate(region.reductions):
+            results.append(f"r{len(self.results) + number + 1}")
         hosts = [
             self.graph.hosts[index] if source == "leaf" else None for source, index in step.inputs
         ]
@@ -248,11 +248,12 @@ def _headline(told: Explanation) -> str:
         count = plural(told.total, "kernel")
         return f"Pending: {count}, predicted {seconds} on {where}. Nothing ran yet."
     if not told.total:
-        calls, contracted = (
+        calls, contracted, scanned = (
             sum(row["runs"] for row in told.rows if row["kind"] == kind)
-            for kind in ("fallback", "contraction")
+            for kind in ("fallback", "contraction", "scan")
         )
-        ran = plural(contracted, "contraction") if contracted else "no kernel ran"
+        counts = ((contracted, "contraction"), (scanned, "scan"))
+        ran = ", ".join([plural(n, name) for n, name in counts if n]) or "no kernel ran"
         return f"Evaluated: {ran}, {plural(calls, 'call')} left to NumPy."
     rows = [row for row in told.rows if row["kind"] == "kernel"]
     measured, predicted = (sum(row[key] for row in rows) for key in ("measured", "predicted"))

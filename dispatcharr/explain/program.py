@@ -13,7 +13,7 @@ from typing import Any
 import numpy
 
 from dispatcharr.ops.row import Elementwise, Generator
-from dispatcharr.plan.region import Instruction, Region
+from dispatcharr.plan.region import Instruction, Reducing, Region
 
 __all__ = ["literal", "reading_order", "write_program"]
 
@@ -72,8 +72,9 @@ def write_program(
     writer = _Writer(region, names, results)
     for instruction in region.program:
         writer.take(instruction)
-    if region.reducing is not None:
-        writer.reduce(results[-1])
+    reduced = results[len(results) - len(region.reductions) :]
+    for reducing, name in zip(region.reductions, reduced, strict=True):
+        writer.reduce(reducing, name)
     return tuple(writer.lines)
 
 
@@ -100,10 +101,7 @@ class _Writer:
         if register in self.stored or self.uses.get(register, 0) != 1:
             self._give_name(register)
 
-    def reduce(self, name: str) -> None:
-        reducing = self.region.reducing
-        if reducing is None:
-            return
+    def reduce(self, reducing: Reducing, name: str) -> None:
         arguments = ""
         if len(reducing.axes) < len(self.region.shape):
             axes = reducing.axes
@@ -177,8 +175,8 @@ def _uses(region: Region) -> dict[int, int]:
 def _readings(region: Region) -> Iterator[int]:
     for instruction in region.program:
         yield from instruction.operands
-    if region.reducing is not None:
-        yield from region.reducing.reads
+    for reducing in region.reductions:
+        yield from reducing.reads
 
 
 def _infix(operator: str, left: Text, right: Text) -> Text:

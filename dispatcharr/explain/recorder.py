@@ -17,7 +17,13 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
-from dispatcharr._events import ContractionRecord, DirectRecord, FallbackRecord, KernelRecord
+from dispatcharr._events import (
+    ContractionRecord,
+    DirectRecord,
+    FallbackRecord,
+    KernelRecord,
+    ScanRecord,
+)
 from dispatcharr._version import __version__
 from dispatcharr.explain.account import as_data, operations_of, result_dtype
 from dispatcharr.explain.report import Summary, Table, summarize
@@ -214,7 +220,8 @@ def _record_data(one: Timed) -> dict[str, Any]:
         return {"kind": "fallback", "name": record.name, "reason": record.reason, **data}
     if isinstance(record, ContractionRecord):
         told = {"name": record.name, "reason": record.reason, "backend": record.backend}
-        return {"kind": "contraction", **told, **data, "verified": record.verified}
+        kind = "scan" if isinstance(record, ScanRecord) else "contraction"
+        return {"kind": kind, **told, **data, "verified": record.verified}
     decision, work = record.decision, record.work
     return {
         "kind": "kernel",

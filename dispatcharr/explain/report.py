@@ -40,8 +40,8 @@ class Table:
     Attributes
     ----------
     rows : list of dict
-        ``kind`` ("kernel", "contraction" or "fallback"), ``kernel``, ``dtype``, ``backend``,
-        ``reason``, ``runs``,
+        ``kind`` ("kernel", "contraction", "scan" or "fallback"), ``kernel``, ``dtype``,
+        ``backend``, ``reason``, ``runs``,
         ``measured`` and ``predicted`` seconds, ``predicted_on`` (seconds by backend), ``refused``,
         ``operations``, ``elements``, ``bytes``, ``bytes_moved`` (to a device or home),
         ``bytes_unstored``. Made for
@@ -131,8 +131,15 @@ def fallback_grid(rows: Sequence[Row], most: int, title: str = "") -> Grid:
 
 
 def contraction_blocks(rows: Sequence[Row], most: int) -> list[Block]:
-    """Return a grid of the contractions among ``rows``, if there are any."""
-    found = [row for row in rows if row["kind"] == "contraction"]
+    """Return grids of the contractions and of the scans among ``rows``, if there are any."""
+    return [
+        *_computed_blocks(rows, most, "contraction", "Contractions"),
+        *_computed_blocks(rows, most, "scan", "Scans, masks, counts and look-ups"),
+    ]
+
+
+def _computed_blocks(rows: Sequence[Row], most: int, kind: str, title: str) -> list[Block]:
+    found = [row for row in rows if row["kind"] == kind]
     if not found:
         return []
     cells = tuple(
@@ -142,7 +149,7 @@ def contraction_blocks(rows: Sequence[Row], most: int) -> list[Block]:
     )  # fmt: skip
     note = f"And {plural(len(found) - most, 'more row')}." if len(found) > most else ""
     header = ("function", "calls", "measured", "where", "what")
-    return [Grid(cells, "lrrll", header, note=note, title="Contractions")]
+    return [Grid(cells, "lrrll", header, note=note, title=title)]
 
 
 def _backends_of(rows: Sequence[Row]) -> list[str]:
@@ -266,7 +273,10 @@ def _summary_blocks(data: Row) -> list[Block]:
 
 def _headline(data: Row) -> str:
     if not data["kernels"]:
-        return f"dispatcharr ran {'contractions alone' if data['contractions'] else 'no kernel'}."
+        kinds = {row["kind"] for row in data["contractions"]}
+        alone = {"contraction": "contractions alone", "scan": "scans alone"}
+        ran = alone[kinds.pop()] if len(kinds) == 1 else "contractions and scans"
+        return f"dispatcharr ran {ran if data['contractions'] else 'no kernel'}."
     measured, predicted = data["measured"], data["predicted"]
     return (
         f"dispatcharr ran {plural(data['kernels'], 'kernel')}: {in_seconds(measured)} measured, "

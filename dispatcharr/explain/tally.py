@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from dispatcharr._events import ContractionRecord, FallbackRecord, KernelRecord
+from dispatcharr._events import ContractionRecord, FallbackRecord, KernelRecord, ScanRecord
 from dispatcharr.explain.account import operations_of, reason_class, result_dtype
 from dispatcharr.plan.region import Region
 from dispatcharr.route.router import Decision
@@ -117,19 +117,21 @@ class KernelClass:
 class FallbackClass:
     """Calls of one NumPy function for one reason, added up; of contractions, for one description.
 
-    ``backend`` is where they ran, ``"numpy"`` for what was left to it.
+    ``backend`` is where they ran, ``"numpy"`` for what was left to it; ``kind`` is
+    ``"fallback"``, ``"contraction"`` or ``"scan"``.
     """
 
     name: str
     reason: str
     backend: str = "numpy"
+    kind: str = "fallback"
     calls: int = 0
     measured: float = 0.0
 
     def row(self) -> dict[str, Any]:
         """Return the class as a row of the same table as kernels."""
         return {
-            "kind": "fallback" if self.backend == "numpy" else "contraction",
+            "kind": self.kind,
             "kernel": self.name,
             "dtype": None,
             "backend": self.backend,
@@ -152,7 +154,7 @@ class Tally:
     def __init__(self) -> None:
         self.kernels: dict[tuple[Any, ...], KernelClass] = {}
         self.fallbacks: dict[tuple[str, str], FallbackClass] = {}
-        self.contractions: dict[tuple[str, str, str], FallbackClass] = {}
+        self.contractions: dict[tuple[str, str, str, str], FallbackClass] = {}
         self.fp_errors: dict[tuple[str, str], int] = {}
         self.verified = {True: 0, False: 0}
         # Programs repeat themselves with the same regions and reasons: their texts are made once.
@@ -208,12 +210,13 @@ class Tally:
         found.measured += record.seconds
 
     def add_contraction(self, record: ContractionRecord) -> None:
-        """Count one contraction that a compiled kernel ran."""
-        key = (record.name, record.reason, record.backend)
+        """Count one contraction or scan that a compiled kernel ran."""
+        kind = "scan" if isinstance(record, ScanRecord) else "contraction"
+        key = (record.name, record.reason, record.backend, kind)
         found = self.contractions.get(key)
         if found is None:
             if len(self.contractions) >= MOST_CLASSES:
-                key = (OTHERS, "", record.backend)
+                key = (OTHERS, "", record.backend, kind)
             found = self.contractions.setdefault(key, FallbackClass(*key))
         found.calls += 1
         found.measured += record.seconds
@@ -233,7 +236,7 @@ class Tally:
         return (*self.kernel_rows(), *self.contraction_rows(), *self.fallback_rows())
 
     def contraction_rows(self) -> list[dict[str, Any]]:
-        """Return the classes of contractions, those that took longest first."""
+        """Return the classes of contractions and scans, those that took longest first."""
         return _longest_first([found.row() for found in self.contractions.values()])
 
 

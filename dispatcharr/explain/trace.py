@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from dispatcharr._events import ContractionRecord, FallbackRecord, KernelRecord
+from dispatcharr._events import ContractionRecord, FallbackRecord, KernelRecord, ScanRecord
 from dispatcharr.explain.account import as_data, operations_of, reason_class, result_dtype
 from dispatcharr.explain.text import shorten
 
@@ -17,7 +17,8 @@ __all__ = ["chrome_trace"]
 
 _LONGEST_NAME = 60
 _CATEGORIES = {
-    KernelRecord: "kernel", ContractionRecord: "contraction", FallbackRecord: "fallback",
+    KernelRecord: "kernel", ContractionRecord: "contraction", ScanRecord: "scan",
+    FallbackRecord: "fallback",
 }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from dispatcharr.ops.row import Elementwise, Generator
 from dispatcharr.storage import places
 from dispatcharr.storage.exports import root_of
 
-__all__ = ["Declined", "build", "error_modes", "generate", "leaf", "recast"]
+__all__ = ["Declined", "build", "error_modes", "generate", "leaf", "modes_variable", "recast"]
 
 #: Operands up to this many bytes are copied when recorded, so that nobody can change them.
 SNAPSHOT_BYTES = places.SMALL
@@ -78,20 +78,23 @@ def error_modes(row: Elementwise, dtypes: tuple[numpy.dtype[Any], ...]) -> tuple
 
 #: NumPy's own variable, asked because ``geterr`` takes ten times as long. What it holds is made
 #: anew by every change of a mode.
-_numpys_modes = getattr(import_module("numpy._core.umath"), "_extobj_contextvar", None)
+modes_variable = getattr(import_module("numpy._core.umath"), "_extobj_contextvar", None)
 #: Modes that promise no action at once.
 _PATIENT = frozenset({"warn", "ignore"})
-_seen_modes: tuple[Any, tuple[str, ...]] = (_numpys_modes, ())
+#: Each of the few there are as one object: then they may be told apart as such.
+_modes: dict[tuple[str, ...], tuple[str, ...]] = {}
+_seen_modes: tuple[Any, tuple[str, ...]] = (modes_variable, ())
 
 
 def modes_in_force() -> tuple[str, ...]:
     """Return what is to happen on errors now: divide, over, under, invalid."""
     global _seen_modes
-    held = None if _numpys_modes is None else _numpys_modes.get()
+    held = None if modes_variable is None else modes_variable.get()
     seen, found = _seen_modes
     if held is None or held is not seen:
         modes = numpy.geterr()
         found = modes["divide"], modes["over"], modes["under"], modes["invalid"]
+        found = _modes.setdefault(found, found)
         _seen_modes = held, found
     return found
 

@@ -17,6 +17,7 @@ from typing import Any, final
 import numpy
 
 from dispatcharr.ops.row import Row
+from dispatcharr.storage import places
 from dispatcharr.storage.exports import root_of
 from dispatcharr.storage.readers import Reader
 
@@ -78,11 +79,13 @@ class Node:
         The result, once evaluated.
     site : int
         The place in the program where it waits only because followers are foreseen; 0 elsewhere.
+    watcher : object or None
+        Whose ``wanted`` is set once the values are wanted: it was reduced without being stored.
     """
 
     __slots__ = (
         "__weakref__", "count", "dtype", "errors", "leaves", "operands", "order", "owner",
-        "params", "row", "shape", "site", "size", "users", "value",
+        "params", "row", "shape", "site", "size", "users", "value", "watcher",
     )  # fmt: skip
 
     count: int
@@ -111,6 +114,7 @@ class Node:
         self.value = None
         self.owner = None
         self.site = 0
+        self.watcher: Any = None
         size = 1
         for extent in shape:
             size *= extent
@@ -135,6 +139,8 @@ class Node:
         )
         for operand in self.operands:
             if type(operand) is Node:
+                if operand.watcher is not None:
+                    operand.watcher.wanted = True
                 self.count += operand.count
                 users = operand.users
                 users.append(weakref.ref(self))
@@ -167,6 +173,13 @@ Operand = Leaf | Node | numpy.ndarray
 
 
 def _leaf(value: numpy.ndarray) -> Leaf:
+    """Return the operand that a computed value is; small ones are copied, as `build` does it.
+
+    Who writes to small memory of its own does not ask who reads it.
+    """
+    if value.nbytes <= places.SMALL and not places.is_placed(value):
+        held = value.copy(order="K")
+        return Leaf(held, held, private=True)
     return Leaf(value, root_of(value))
 
 
@@ -209,6 +222,8 @@ def fill(found: Sequence[tuple[Node, numpy.ndarray]]) -> None:
 def _fill(found: Sequence[tuple[Node, numpy.ndarray]]) -> None:
     for node, value in found:
         node.value = value
+        if node.watcher is not None:
+            node.watcher.wanted = True
         node.operands = ()
         node.leaves = ()
     above: dict[int, Node] = {}

@@ -26,6 +26,7 @@ typedef struct {
     PyObject_HEAD
     PyObject *value;    /* numpy.ndarray when concrete, anything else when pending, NULL when new */
     PyObject *origin;   /* how the value came to be, or NULL */
+    PyObject *parent;   /* of a view the array whose value is the base of its value, or NULL */
     PyObject *weakrefs;
     unsigned short site;  /* where it was made, see `sites`; 0 where nobody asks */
 } Cell;
@@ -49,7 +50,8 @@ typedef struct {
     int masked;         /* the same for calls with `where` */
     int reads;          /* that many arguments by position are only read */
     int opaque;         /* whether it is never planned, however large the arrays */
-    PyObject *first;    /* whom to ask about large arrays of integers, NULL for nobody */
+    PyObject *first;    /* whom to ask about large arrays, NULL for nobody */
+    int asks;           /* slot whose limits say about which; 0: what is contracted, see below */
     PyObject *dict;
     PyObject *weakrefs;
 } Forward;
@@ -74,6 +76,7 @@ static npy_intp limits[SLOTS][TYPES];
 static npy_intp chain_limits[SLOTS][TYPES];
 static int closed = 0;               /* > 0: an override or recorder is active, decline everything */
 static Py_ssize_t pending = 0;       /* roots and kernels that read: writes must be checked */
+static Py_ssize_t shown_count = 0;   /* operations that wait on the tape, see _tape.h */
 static Py_ssize_t served = 0;        /* operations that the fast path has answered */
 static PyTypeObject *array_type = NULL;
 /* What face/fallback.py does, for calls that are left to NumPy here. */
@@ -84,6 +87,7 @@ static PyObject *finish = NULL;        /* called with results that are not under
 static PyTypeObject CellType;
 static PyTypeObject FunctionType;
 static PyTypeObject ForwardType;
+static PyTypeObject MethodType;
 
 #define IS_CELL(o) (Py_TYPE(o) == array_type)
 
@@ -142,6 +146,24 @@ wrap(PyObject *value)
     return (PyObject *)cell;
 }
 
+/* Note whose view a new array is; `given` is what it was made of. Returns `view`. */
+static PyObject *
+of_parent(PyObject *view, PyObject *given)
+{
+    if (view == NULL || !IS_CELL(view) || ((Cell *)view)->parent != NULL) {
+        return view;
+    }
+    PyObject *value = ((Cell *)view)->value;
+    PyObject *base = PyArray_CheckExact(value) ? PyArray_BASE((PyArrayObject *)value) : NULL;
+    for (; base != NULL && given != NULL && IS_CELL(given); given = ((Cell *)given)->parent) {
+        if (((Cell *)given)->value == base) {
+            ((Cell *)view)->parent = Py_NewRef(given);
+            break;
+        }
+    }
+    return view;
+}
+
 /* The plain NumPy operand behind `o`, borrowed, or NULL when the fast path must decline. */
 static inline PyObject *
 plain(PyObject *o)
@@ -182,7 +204,7 @@ larger(PyObject *x, PyObject *y)
 static inline int
 may_be_read(PyObject *x)
 {
-    return pending && PyArray_CheckExact(x) &&
+    return (pending || shown_count) && PyArray_CheckExact(x) &&
            (PyArray_BASE((PyArrayObject *)x) != NULL || own_bytes(x) > limits[S_FORWARD][0]);
 }
 
@@ -308,12 +330,14 @@ result_bytes(PyObject *a, PyObject *b)
  * result. Which do, programs show by repeating themselves: results of middling size remember the
  * place in the program that made them, and when one is an operand, that place gains a point. From
  * SURE points on its operations are handed over to wait. A place whose result was then computed
- * alone loses more than it had gained.
+ * alone loses more than it had gained. So does one whose statement has to be planned, the more the
+ * more often: planning takes as long as many operations, and shapes may never come again.
  */
-enum { SITES = 4096, SURE = 2, MOST = 4, MISTAKEN = -8 };
+enum { SITES = 4096, SURE = 2, MOST = 4, MISTAKEN = -8, MOST_MISSES = 40 };
 typedef struct {
     size_t key;
     signed char score;
+    unsigned char misses; /* how often what waited there had no plan yet */
 } Site;
 static Site sites[SITES];
 static int foreseen = 0;  /* the number of the place whose operation is being handed over */
@@ -331,7 +355,7 @@ site_here(void)
     Py_DECREF(code);
     size_t number = (key ^ key >> 12 ^ key >> 24) % SITES;
     if (sites[number].key != key) {
-        sites[number] = (Site){key, 0};
+        sites[number] = (Site){key, 0, 0};
     }
     return (int)number + 1;
 }
@@ -369,6 +393,8 @@ made_at(int site, PyObject *result)
     return result;
 }
 
+#include "_tape.h"
+
 static PyObject *
 decline(int slot, PyObject *a, PyObject *b)
 {
@@ -380,10 +406,26 @@ decline(int slot, PyObject *a, PyObject *b)
     return PyObject_Vectorcall(handler, args, b == NULL ? 1 : 2, NULL);
 }
 
+/* Have an operation wait: on the tape if that can be, else where Python says. */
+static PyObject *
+defer(int slot, PyObject *a, PyObject *b)
+{
+    PyObject *const given[2] = {a, b};
+    PyObject *made = sketch(slot, given, b == NULL ? 1 : 2, 0);
+    return made != NULL || PyErr_Occurred() ? made : decline(slot, a, b);
+}
+
 /* Hand over an operation that would run here, because it is foreseen to have followers. */
 static PyObject *
 hand_over(int site, int slot, PyObject *a, PyObject *b)
 {
+    if (site && sites[site - 1].score >= SURE) {
+        PyObject *const given[2] = {a, b};
+        PyObject *made = sketch(slot, given, b == NULL ? 1 : 2, site);
+        if (made != NULL || PyErr_Occurred()) {
+            return made;
+        }
+    }
     foreseen = site && sites[site - 1].score >= SURE ? site : 0;
     PyObject *result = decline(slot, a, b);
     foreseen = 0;
@@ -402,7 +444,7 @@ run_binary(int slot, binary operate, PyObject *a, PyObject *b)
     note_operand(b);
     if (x == NULL || y == NULL ||
         (bytes = result_bytes(x, y)) >= limit_of(slot, larger(x, y))) {
-        return decline(slot, a, b);
+        return defer(slot, a, b);
     }
     if (ANY_PLACED && (is_away(x) || is_away(y))) {
         return decline(slot, a, b);
@@ -428,6 +470,12 @@ run_inplace(int slot, binary operate, PyObject *a, PyObject *b)
 {
     PyObject *x = plain(a), *y = plain(b);
     note_operand(b);
+    if (x == NULL && shows_sketch(a)) {
+        int done = sketch_further(slot - S_IADD, a, b);
+        if (done) {
+            return done < 0 ? NULL : Py_NewRef(a);
+        }
+    }
     if (x == NULL || y == NULL || closed || may_be_read(x) ||
         result_bytes(x, y) >= limit_of(slot, larger(x, y))) {
         return decline(slot, a, b);
@@ -457,7 +505,7 @@ run_unary(int slot, unary operate, PyObject *a)
     PyObject *x = plain(a);
     note_operand(a);
     if (x == NULL || own_bytes(x) >= limit_of(slot, x) || is_away(x)) {
-        return decline(slot, a, NULL);
+        return defer(slot, a, NULL);
     }
     int site = site_of(slot, x, own_bytes(x));
     if (closed || (site && sites[site - 1].score >= SURE)) {
@@ -571,12 +619,37 @@ simple_key(PyObject *key)
     return IS_CELL(key) ? plain(key) : NULL;
 }
 
+/* How many times its limit a mask is long enough for Python to look at it in any case; of shorter
+ * ones the beginning of some parts is looked at here, and how often that changes. */
+enum { LONG_MASK = 40, PARTS = 4, PART = 64, CHANGES = 16 };
+
+/* Whether an array that is a key is worth a look: NumPy is slow with masks that change often. */
+static int
+is_long_key(PyObject *k)
+{
+    npy_intp size = own_bytes(k), limit = limit_of(S_GETITEM, k);
+    if (size < limit || !PyArray_ISBOOL((PyArrayObject *)k) || size / LONG_MASK >= limit ||
+        size < PARTS * PART || !PyArray_IS_C_CONTIGUOUS((PyArrayObject *)k)) {
+        return size >= limit;
+    }
+    const char *mask = PyArray_BYTES((PyArrayObject *)k);
+    int changes = 0;
+    for (int part = 0; part < PARTS; part++) {
+        const char *here = mask + size / PARTS * part;
+        for (int i = 1; i < PART; i++) {
+            changes += here[i] != here[i - 1];
+        }
+    }
+    return changes >= CHANGES;
+}
+
 static PyObject *
 cell_getitem(PyObject *self, PyObject *key)
 {
     PyObject *x = plain(self), *k = simple_key(key);
     /* A record of a structured array is a view of it: the handler notes that. */
     if (x == NULL || k == NULL || closed || PyArray_TYPE((PyArrayObject *)x) == NPY_VOID ||
+        (k != key && is_long_key(k)) ||
         (ANY_PLACED && (is_away(x) || is_away(k)))) {
         return decline(S_GETITEM, self, key);
     }
@@ -584,7 +657,7 @@ cell_getitem(PyObject *self, PyObject *key)
     Py_INCREF(x);
     PyObject *result = PyObject_GetItem(x, k);
     Py_DECREF(x);
-    return wrap(result);
+    return of_parent(wrap(result), self);
 }
 
 static PyObject *
@@ -608,9 +681,41 @@ cell_getbuffer(PyObject *self, Py_buffer *view, int flags)
         view->obj = NULL;
         return -1;
     }
-    int done = PyObject_GetBuffer(lent, view, flags);
+    Py_buffer *inner = PyMem_Malloc(sizeof(Py_buffer));
+    if (inner == NULL) {
+        PyErr_NoMemory();
+    }
+    else if (PyObject_GetBuffer(lent, inner, flags) == 0) {
+        /* Whoever asks whose memory it is hears of the array. */
+        *view = *inner;
+        view->obj = Py_NewRef(self);
+        view->internal = inner;
+        Py_DECREF(lent);
+        return 0;
+    }
+    view->obj = NULL;
+    PyMem_Free(inner);
     Py_DECREF(lent);
-    return done;
+    return -1;
+}
+
+/* Whether `key` names an element of an array of objects, which is to be the very object given. */
+static inline int
+holds_whole(PyObject *x, PyObject *key)
+{
+    if (PyArray_TYPE((PyArrayObject *)x) != NPY_OBJECT) {
+        return 0;
+    }
+    if (!PyTuple_CheckExact(key)) {
+        return PyLong_Check(key) || PyArray_IsScalar(key, Integer);
+    }
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(key); i++) {
+        PyObject *one = PyTuple_GET_ITEM(key, i);
+        if (!PyLong_Check(one) && !PyArray_IsScalar(one, Integer)) {
+            return 0;
+        }
+    }
+    return PyTuple_GET_SIZE(key) > 0;
 }
 
 static int
@@ -621,6 +726,9 @@ cell_setitem(PyObject *self, PyObject *key, PyObject *item)
         return -1;
     }
     PyObject *x = plain(self), *k = simple_key(key), *v = plain(item);
+    if (IS_CELL(item) && x != NULL && holds_whole(x, key)) {
+        v = item;
+    }
     if (!closed && x != NULL && k != NULL && v != NULL && !may_be_read(x) &&
         own_bytes(v) < limit_of(S_SETITEM, v) &&
         !(ANY_PLACED && (is_placed(x) || is_away(k) || is_away(v)))) {
@@ -664,8 +772,10 @@ cell_dealloc(PyObject *self)
     if (cell->weakrefs != NULL) {
         PyObject_ClearWeakRefs(self);
     }
+    let_value_go(cell);
     Py_XDECREF(cell->value);
     Py_XDECREF(cell->origin);
+    Py_XDECREF(cell->parent);
     type->tp_free(self);
     if (type->tp_flags & Py_TPFLAGS_HEAPTYPE && type == &CellType) {
         Py_DECREF(type);
@@ -715,11 +825,12 @@ static PySequenceMethods cell_sequence = {
     .sq_item = cell_item,
 };
 
-/* What is lent releases itself. But only of those who have this does numpy.frombuffer hold the buffer,
- * and not the array alone. */
+/* Of those who have this numpy.frombuffer holds the buffer, and not the array alone. */
 static void
 cell_releasebuffer(PyObject *self, Py_buffer *view)
 {
+    PyBuffer_Release((Py_buffer *)view->internal);
+    PyMem_Free(view->internal);
 }
 
 static PyBufferProcs cell_buffer = {
@@ -731,13 +842,21 @@ static PyObject *cell_array_ufunc(PyObject *, PyObject *const *, Py_ssize_t, PyO
 
 static PyMethodDef cell_methods[] = {
     {"__array_ufunc__", (PyCFunction)(void (*)(void))cell_array_ufunc,
-     METH_FASTCALL | METH_KEYWORDS, "NumPy's protocol for its ufuncs."},
+     METH_FASTCALL | METH_KEYWORDS,
+     "__array_ufunc__($self, ufunc, method, /, *inputs, **kwargs)\n--\n\n"
+     "NumPy's protocol for its ufuncs."},
     {NULL},
 };
 
 static PyMemberDef cell_members[] = {
-    {"_value", T_OBJECT_EX, offsetof(Cell, value), 0, NULL},
     {"_origin", T_OBJECT, offsetof(Cell, origin), 0, NULL},
+    {"_parent", T_OBJECT, offsetof(Cell, parent), 0, NULL},
+    {NULL},
+};
+
+static PyGetSetDef cell_getset[] = {
+    {"_form", cell_get_form, NULL, "What says the shape and dtype, computed or not.", NULL},
+    {"_value", cell_get_value, cell_set_value, "A numpy.ndarray or a pending node.", NULL},
     {NULL},
 };
 
@@ -749,6 +868,7 @@ static PyTypeObject CellType = {
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
     .tp_weaklistoffset = offsetof(Cell, weakrefs),
     .tp_members = cell_members,
+    .tp_getset = cell_getset,
     .tp_methods = cell_methods,
     .tp_as_number = &cell_number,
     .tp_as_mapping = &cell_mapping,
@@ -763,6 +883,8 @@ static PyTypeObject CellType = {
 /* ---- calls of NumPy's functions ---------------------------------------------------------------- */
 
 enum { MOST_ARGUMENTS = 8, MOST_ARRAYS = 32, DEEPEST = 8 };
+/* What NumPy says of an object whose __array__ returns no array of NumPy's. */
+#define NOT_NUMPYS "object __array__ method not producing an array"
 
 static inline int
 is_keyword(PyObject *kwnames, Py_ssize_t i, const char *name)
@@ -814,7 +936,7 @@ root_of(PyObject *host)
     return host;
 }
 
-/* Whether a list or tuple, or one inside it, holds an array of ours. */
+/* Whether a list or tuple, or one inside it, holds an array of ours or their class. */
 static int
 holds_cell(PyObject *o, int depth)
 {
@@ -825,7 +947,8 @@ holds_cell(PyObject *o, int depth)
     Py_ssize_t n = is_list ? PyList_GET_SIZE(o) : PyTuple_GET_SIZE(o);
     for (Py_ssize_t i = 0; i < n; i++) {
         PyObject *item = is_list ? PyList_GET_ITEM(o, i) : PyTuple_GET_ITEM(o, i);
-        if (IS_CELL(item) || (depth < DEEPEST && holds_cell(item, depth + 1))) {
+        if (IS_CELL(item) || item == (PyObject *)array_type ||
+            (depth < DEEPEST && holds_cell(item, depth + 1))) {
             return 1;
         }
     }
@@ -886,6 +1009,9 @@ unwrapped(Call *call, PyObject *o)
         else if (PyList_CheckExact(item) || PyTuple_CheckExact(item)) {
             item = NULL;
         }
+        else if (item == (PyObject *)array_type) {
+            item = (PyObject *)&PyArray_Type;
+        }
         if (item == NULL) {
             Py_DECREF(made);
             return NULL;
@@ -908,6 +1034,16 @@ is_familiar(PyObject *o)
     return plain(o) != NULL || o == Py_None || o == Py_Ellipsis || PyUnicode_CheckExact(o) ||
            PyType_Check(o) || PyArray_DescrCheck(o) || PySlice_Check(o) || PyList_CheckExact(o) ||
            PyTuple_CheckExact(o);
+}
+
+/* Whether an argument is the dtype of objects: then lists hold what is to be kept as it is. */
+static inline int
+is_object_dtype(PyObject *o)
+{
+    return o == (PyObject *)&PyBaseObject_Type ||
+           (PyArray_DescrCheck(o) && ((PyArray_Descr *)o)->type_num == NPY_OBJECT) ||
+           (PyUnicode_CheckExact(o) && (PyUnicode_CompareWithASCIIString(o, "O") == 0 ||
+                                        PyUnicode_CompareWithASCIIString(o, "object") == 0));
 }
 
 /* Note what NumPy returns as it was given: NumPy arrays by the name of `out`. */
@@ -935,6 +1071,10 @@ gather(Call *call, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
     if (total > MOST_ARGUMENTS) {
         return 0;
     }
+    int wants_objects = 0;
+    for (Py_ssize_t i = 1; i < total; i++) {
+        wants_objects |= is_object_dtype(args[i]);
+    }
     for (Py_ssize_t i = 0; i < total; i++) {
         PyObject *o = args[i];
         if (IS_CELL(o)) {
@@ -948,10 +1088,16 @@ gather(Call *call, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
             return 0;
         }
         else if (holds_cell(o, 0)) {
+            if (wants_objects) {
+                return 0;
+            }
             o = unwrapped(call, o);
             if (o == NULL) {
                 return 0;
             }
+        }
+        else if (o == (PyObject *)array_type) {
+            o = Py_NewRef(&PyArray_Type);
         }
         else {
             call->is_strange |= !is_familiar(o);
@@ -1112,7 +1258,11 @@ shown(Call *call, PyObject *result, Py_ssize_t holders)
             }
         }
         if (call->way == PURE || !is_large(result) || is_own_result(call, result, holders)) {
-            return wrap(result);
+            PyObject *made = wrap(result);
+            for (int i = 0; i < call->count; i++) {
+                of_parent(made, call->arrays[i].given);
+            }
+            return made;
         }
     }
     else if (is_no_array(result, 0)) {
@@ -1179,6 +1329,26 @@ perform(Call *call, PyObject *function, Py_ssize_t nargs, PyObject *kwnames)
     }
     release(call);
     return result;
+}
+
+/* Whether NumPy refused an object because its __array__ returned an array of ours; the error is then
+ * cleared, and Python calls again. */
+static int
+is_of_ours(void)
+{
+    if (!PyErr_ExceptionMatches(PyExc_ValueError)) {
+        return 0;
+    }
+    PyObject *type, *value, *trace;
+    PyErr_Fetch(&type, &value, &trace);
+    PyObject *text = value == NULL ? NULL : PyObject_Str(value);
+    int is_it = text != NULL && PyUnicode_CompareWithASCIIString(text, NOT_NUMPYS) == 0;
+    Py_XDECREF(text);
+    PyErr_Restore(type, value, trace);
+    if (is_it) {
+        PyErr_Clear();
+    }
+    return is_it;
 }
 
 /* ---- callables with ufunc manners ------------------------------------------------------------ */
@@ -1261,6 +1431,10 @@ function_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObje
                 site = site_of(f->slot, larger(x[0], x[1]), bytes);
             }
             if (closed || (site && sites[site - 1].score >= SURE)) {
+                PyObject *made = site && !into ? sketch(f->slot, args, f->nin, site) : NULL;
+                if (made != NULL || PyErr_Occurred()) {
+                    return made;
+                }
                 goto slow;
             }
             served++;
@@ -1288,11 +1462,20 @@ function_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObje
             return result;
         }
     }
+    if (!into && f->nin <= 2 && f->nout == 1 && nargs == f->nin && named == 0) {
+        PyObject *made = sketch(f->slot, args, f->nin, site);
+        if (made != NULL || PyErr_Occurred()) {
+            return made;
+        }
+    }
     if (!closed && is_numpys(f, args, nargs, kwnames)) {
         Call call;
         call.way = ANY;
         if (gather(&call, args, nargs, kwnames) && !is_heard()) {
-            return perform(&call, f->ufunc, nargs, kwnames);
+            PyObject *result = perform(&call, f->ufunc, nargs, kwnames);
+            if (result != NULL || !is_of_ours()) {
+                return result;
+            }
         }
         release(&call);
         if (PyErr_Occurred()) {
@@ -1323,7 +1506,7 @@ cell_array_ufunc(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObje
         }
         int is_plain = ours != NULL && nargs - 2 == ((Function *)ours)->nin;
         for (Py_ssize_t i = 2; i < nargs && is_plain; i++) {
-            is_plain = plain(args[i]) != NULL;
+            is_plain = plain(args[i]) != NULL || shows_sketch(args[i]);
         }
         if (is_plain) {
             return function_vectorcall(ours, args + 2, (size_t)(nargs - 2), NULL);
@@ -1469,15 +1652,47 @@ contracts_integers(PyObject *const *args, Py_ssize_t nargs)
     return matrices > 1;
 }
 
+enum { SEVERAL_AXES = 1 << 17 };
+
+/* Whether one of the arguments is an array beyond the limit of a slot; NumPy is slower with several
+ * axes. */
+static int
+is_long(PyObject *const *args, Py_ssize_t nargs, int slot)
+{
+    for (Py_ssize_t i = 0; i < nargs; i++) {
+        PyObject *x = IS_CELL(args[i]) ? plain(args[i]) : args[i];
+        if (x != NULL && PyArray_CheckExact(x)) {
+            npy_intp limit = limit_of(slot, x);
+            if (limit > SEVERAL_AXES && PyArray_NDIM((PyArrayObject *)x) > 1) {
+                limit /= 4;
+            }
+            if (own_bytes(x) >= limit) {
+                return 1;
+            }
+        }
+    }
+    return 0;
+}
+
 static PyObject *
 forward_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
     Forward *f = (Forward *)self;
     Py_ssize_t nargs = PyVectorcall_NARGS(nargsf);
+    if (f->reads < 0) {  /* it counts references, and is always called alike */
+        return PyObject_Vectorcall(f->slow, args, nargs, kwnames);
+    }
     for (Py_ssize_t i = 0; i < nargs && i < f->reads; i++) {
         note_operand(args[i]);
     }
-    if (!closed && f->first != NULL && contracts_integers(args, nargs)) {
+    if (nargs == 3 && kwnames == NULL && f->slot >= 0 && shows_sketch(args[0])) {
+        PyObject *made = sketch(f->slot, args, 3, 0);
+        if (made != NULL || PyErr_Occurred()) {
+            return made;
+        }
+    }
+    if (!closed && f->first != NULL &&
+        (f->asks ? is_long(args, nargs, f->asks) : contracts_integers(args, nargs))) {
         PyObject *result = PyObject_Vectorcall(f->first, args, nargs, kwnames);
         if (result != Py_NotImplemented) {
             return result;
@@ -1489,7 +1704,10 @@ forward_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObjec
         call.way = is_pure_and_small(f, args, nargs, kwnames) ? PURE : f->opaque ? ANY : SMALL;
         if (gather(&call, args, nargs, kwnames) && !(call.is_large && is_heard())) {
             served += !call.is_large;
-            return perform(&call, f->function, nargs, kwnames);
+            PyObject *result = perform(&call, f->function, nargs, kwnames);
+            if (result != NULL || !is_of_ours()) {
+                return result;
+            }
         }
         release(&call);
         if (PyErr_Occurred()) {
@@ -1526,6 +1744,7 @@ forward_init(PyObject *self, PyObject *args, PyObject *kwargs)
     return 0;
 }
 
+/* Functions bind, builtin functions and ufuncs do not: as attributes of a class they are no methods. */
 static PyObject *
 forward_bind(PyObject *self, PyObject *object, PyObject *type)
 {
@@ -1571,6 +1790,28 @@ forward_reduce(PyObject *self, PyObject *ignored)
     return PyObject_GetAttrString(self, "__qualname__");
 }
 
+/* Programs look NumPy's functions up in tables of their own, whichever name they got them by. */
+static PyObject *
+forward_richcompare(PyObject *self, PyObject *other, int op)
+{
+    if (op != Py_EQ && op != Py_NE) {
+        Py_RETURN_NOTIMPLEMENTED;
+    }
+    int equal = self == other || ((Forward *)self)->function == other;
+    return PyBool_FromLong(equal == (op == Py_EQ));
+}
+
+static Py_hash_t
+forward_hash(PyObject *self)
+{
+    Py_hash_t hash = PyObject_Hash(((Forward *)self)->function);
+    if (hash == -1) {
+        PyErr_Clear();  /* what cannot be hashed is found by no table */
+        hash = (Py_hash_t)((size_t)self >> 4);
+    }
+    return hash;
+}
+
 static PyObject *
 forward_repr(PyObject *self)
 {
@@ -1590,6 +1831,7 @@ static PyMethodDef forward_methods[] = {
 static PyMemberDef forward_members[] = {
     {"_function", T_OBJECT, offsetof(Forward, function), READONLY, NULL},
     {"_slow", T_OBJECT, offsetof(Forward, slow), READONLY, NULL},
+    {"_asks", T_INT, offsetof(Forward, asks), 0, NULL},
     {NULL},
 };
 
@@ -1603,7 +1845,7 @@ static PyTypeObject ForwardType = {
     .tp_name = "dispatcharr.face._fastpath_c.Forward",
     .tp_basicsize = sizeof(Forward),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC |
-                Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_METHOD_DESCRIPTOR,
+                Py_TPFLAGS_HAVE_VECTORCALL,
     .tp_vectorcall_offset = offsetof(Forward, vectorcall),
     .tp_dictoffset = offsetof(Forward, dict),
     .tp_weaklistoffset = offsetof(Forward, weakrefs),
@@ -1611,14 +1853,66 @@ static PyTypeObject ForwardType = {
     .tp_members = forward_members,
     .tp_methods = forward_methods,
     .tp_repr = forward_repr,
+    .tp_richcompare = forward_richcompare,
+    .tp_hash = forward_hash,
     .tp_getset = forward_getset,
-    .tp_descr_get = forward_bind,
     .tp_init = forward_init,
     .tp_new = PyType_GenericNew,
     .tp_traverse = forward_traverse,
     .tp_clear = forward_clear,
     .tp_dealloc = forward_dealloc,
 };
+
+static PyTypeObject MethodType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "dispatcharr.face._fastpath_c.Method",
+    .tp_base = &ForwardType,
+    .tp_basicsize = sizeof(Forward),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC |
+                Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_METHOD_DESCRIPTOR,
+    .tp_vectorcall_offset = offsetof(Forward, vectorcall),
+    .tp_call = PyVectorcall_Call,
+    .tp_descr_get = forward_bind,
+    .tp_traverse = forward_traverse,
+    .tp_clear = forward_clear,
+    .tp_dealloc = forward_dealloc,
+};
+
+/* What some attributes of the class are where they are asked of the class itself: operations that take
+ * subclasses too, which are NumPy's. NumPy asks classes for attributes on the way of every call, so
+ * this is no place for Python. */
+static PyObject *unbound = NULL;
+
+static PyObject *
+meta_getattro(PyObject *cls, PyObject *name)
+{
+    if (unbound != NULL && cls == (PyObject *)array_type) {
+        PyObject *found = PyDict_GetItemWithError(unbound, name);
+        if (found != NULL || PyErr_Occurred()) {
+            return Py_XNewRef(found);
+        }
+    }
+    return PyType_Type.tp_getattro(cls, name);
+}
+
+static PyTypeObject MetaType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "dispatcharr.face._fastpath_c.Meta",
+    .tp_doc = "The class of array classes.",
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .tp_getattro = meta_getattro,
+};
+
+static PyObject *
+py_set_unbound(PyObject *module, PyObject *table)
+{
+    if (!PyDict_Check(table)) {
+        PyErr_SetString(PyExc_TypeError, "set_unbound: wanted a dict of names");
+        return NULL;
+    }
+    Py_XSETREF(unbound, Py_NewRef(table));
+    Py_RETURN_NONE;
+}
 
 /* ---- module ---------------------------------------------------------------------------------- */
 
@@ -1802,6 +2096,21 @@ py_mistaken(PyObject *module, PyObject *number)
 }
 
 static PyObject *
+py_missed(PyObject *module, PyObject *number)
+{
+    long site = PyLong_AsLong(number);
+    if (site == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    if (site >= 1 && site <= SITES) {
+        Site *one = &sites[site - 1];
+        one->misses += one->misses < MOST_MISSES;
+        one->score = (signed char)(SURE - 2 * one->misses);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
 py_set_chain_limit(PyObject *module, PyObject *args)
 {
     long slot;
@@ -1841,6 +2150,16 @@ py_wrap(PyObject *module, PyObject *value)
 }
 
 static PyObject *
+py_view(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs != 2) {
+        PyErr_SetString(PyExc_TypeError, "view: wanted an array of NumPy's, and what it views");
+        return NULL;
+    }
+    return of_parent(wrap(Py_NewRef(args[0])), args[1]);
+}
+
+static PyObject *
 py_cell(PyObject *module, PyObject *value)
 {
     Cell *cell = (Cell *)array_type->tp_alloc(array_type, 0);
@@ -1860,6 +2179,8 @@ static PyMethodDef methods[] = {
     {"holds_cell", py_holds_cell, METH_O, "Whether a list or tuple, or one inside it, holds an array of ours."},
     {"register", py_register, METH_O, "Make `type` the class of wrapped results."},
     {"wrap", py_wrap, METH_O, "Put an exact numpy.ndarray into a new array; return anything else unchanged."},
+    {"view", (PyCFunction)(void (*)(void))py_view, METH_FASTCALL, "Do as `wrap`, and note that the result views another array."},
+    {"set_unbound", py_set_unbound, METH_O, "Set what attributes are where the class is asked for them."},
     {"cell", py_cell, METH_O, "Put any value, a pending node too, into a new array."},
     {"set_handler", py_set_handler, METH_VARARGS, "Set the Python handler of a slot."},
     {"set_limit", py_set_limit, METH_VARARGS, "Set the bytes from which a slot declines; for one type number, or all."},
@@ -1873,7 +2194,19 @@ static PyMethodDef methods[] = {
     {"set_ufuncs", py_set_ufuncs, METH_VARARGS, "Set our callables by NumPy's ufuncs, and `__array_ufunc__` in Python."},
     {"foreseen", py_foreseen, METH_NOARGS, "The place whose operation is handed over because it is foreseen to have followers; 0 else."},
     {"mistaken", py_mistaken, METH_O, "Note that what was foreseen at a place did not come."},
+    {"missed", py_missed, METH_O, "Note that what waited at a place had no plan yet."},
     {"set_chain_limit", py_set_chain_limit, METH_VARARGS, "Set the bytes from which operations of a slot and type number are worth planning if they have followers."},
+    {"set_tape", py_set_tape, METH_VARARGS, "Set what makes nodes of sketches, what runs them, and what is asked before noting one."},
+    {"set_sketched", py_set_sketched, METH_VARARGS, "Set the type number of the result of a slot for operands of a type number; -1 for none."},
+    {"patient", py_patient, METH_VARARGS, "Say that warnings may wait while NumPy's modes and Python's filters are these."},
+    {"close_tape", py_close_tape, METH_O, "Add to the number of reasons to note nothing; return it, with those to decline everything."},
+    {"taping", py_taping, METH_O, "Note operations on the tape, or do not."},
+    {"settled", py_settled, METH_O, "The value of an array, computed from its sketch where that can be; else its node."},
+    {"settle", py_settle, METH_NOARGS, "Make nodes of all sketches that arrays show."},
+    {"structure", py_structure, METH_O, "What a sketch computes: a key, the sketches below it, their leaves; None where it has no key."},
+    {"show_node", py_show_node, METH_VARARGS, "Have the array that shows a sketch show its node; False if it shows something else by now."},
+    {"sketches", py_sketches, METH_NOARGS, "The sketches that arrays show, oldest first."},
+    {"sketch_of", py_sketch_of, METH_O, "The sketch that an array shows, or None."},
     {"served", py_served, METH_NOARGS, "How many operations on small arrays the fast path has answered."},
     {NULL},
 };
@@ -1890,8 +2223,9 @@ PyMODINIT_FUNC
 PyInit__fastpath_c(void)
 {
     import_array();
-    if (PyType_Ready(&CellType) < 0 || PyType_Ready(&FunctionType) < 0 ||
-        PyType_Ready(&ForwardType) < 0) {
+    MetaType.tp_base = &PyType_Type;
+    if (PyType_Ready(&MetaType) < 0 || PyType_Ready(&SketchType) < 0 || PyType_Ready(&CellType) < 0 || PyType_Ready(&FunctionType) < 0 ||
+        PyType_Ready(&ForwardType) < 0 || PyType_Ready(&MethodType) < 0) {
         return NULL;
     }
     array_type = (PyTypeObject *)Py_NewRef((PyObject *)&CellType);
@@ -1899,13 +2233,17 @@ PyInit__fastpath_c(void)
         for (int type = 0; type < TYPES; type++) {
             limits[i][type] = NPY_MAX_INTP;
             chain_limits[i][type] = NPY_MAX_INTP;
+            sketched[i][type] = -1;
         }
     }
     PyObject *module = PyModule_Create(&module_def);
     if (module == NULL ||
         PyModule_AddObjectRef(module, "Cell", (PyObject *)&CellType) < 0 ||
+        PyModule_AddObjectRef(module, "Sketch", (PyObject *)&SketchType) < 0 ||
         PyModule_AddObjectRef(module, "Function", (PyObject *)&FunctionType) < 0 ||
         PyModule_AddObjectRef(module, "Forward", (PyObject *)&ForwardType) < 0 ||
+        PyModule_AddObjectRef(module, "Method", (PyObject *)&MethodType) < 0 ||
+        PyModule_AddObjectRef(module, "Meta", (PyObject *)&MetaType) < 0 ||
         PyModule_AddIntConstant(module, "FIRST_FUNCTION", S_FIRST_FUNCTION) < 0 ||
         PyModule_AddIntConstant(module, "SLOTS", SLOTS) < 0) {
         Py_XDECREF(module);

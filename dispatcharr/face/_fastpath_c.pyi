@@ -9,6 +9,7 @@ SLOTS: int
 class Cell:
     _value: Any
     _origin: Any
+    _parent: Any
 
 class Function:
     @property

@@ -15,32 +15,9 @@ from dispatcharr.storage.exports import mark_foreign
 from dispatcharr.storage.places import away, home, look
 
 __all__ = [
-    "ArrayMeta", "array_class", "bare", "behind", "concrete", "is_array", "looked_at", "operand",
-    "unwrap",
+    "array_class", "bare", "behind", "concrete", "is_array", "is_writeable", "looked_at", "operand",
+    "outermost", "unwrap", "view_of", "wants_objects",
 ]  # fmt: skip
-
-
-class ArrayMeta(type):
-    """Makes genuine NumPy arrays instances too, and subclasses genuine NumPy subclasses.
-
-    Programs that test ``isinstance(x, np.ndarray)`` keep working for arrays of either kind. A class
-    derived from ``dispatcharr.ndarray`` is derived from ``numpy.ndarray`` instead: subclasses live
-    by NumPy's own protocol (``__array_finalize__``), which only NumPy can honour.
-    """
-
-    def __new__(mcs, name: str, bases: tuple[type, ...], space: dict[str, Any], **more: Any) -> Any:
-        if any(isinstance(base, ArrayMeta) for base in bases):
-            real = tuple(numpy.ndarray if isinstance(base, ArrayMeta) else base for base in bases)
-            return type(real[0])(name, real, space, **more)
-        return super().__new__(mcs, name, bases, space, **more)
-
-    def __instancecheck__(cls, instance: object) -> bool:
-        return type(instance) is cls or isinstance(instance, numpy.ndarray)
-
-    def __subclasscheck__(cls, subclass: type) -> bool:
-        return subclass is cls or (
-            isinstance(subclass, type) and numpy.ndarray in type.mro(subclass)
-        )
 
 
 _class: list[Any] = []
@@ -67,7 +44,7 @@ def behind(array: Any) -> numpy.ndarray:
 
     Its bytes may be on a device alone: it is for those who want its shape, or a view of it.
     """
-    value = array._value
+    value = _fastpath.settled(array)
     if type(value) is numpy.ndarray:
         return value
     if value.value is None:
@@ -94,6 +71,19 @@ def looked_at(array: Any) -> numpy.ndarray:
     return look(host) if away else host
 
 
+#: NumPy's flags of an array: to be written to, and to be warned of when it is.
+_WRITEABLE, _WARNS = 0x400, 1 << 31
+
+
+def is_writeable(host: numpy.ndarray) -> bool:
+    """Return whether an array may be written to in NumPy's stead; asking has no consequences.
+
+    ``flags.writeable`` warns for what ``broadcast_arrays`` returns.
+    """
+    flags: Any = host.flags
+    return bool(flags.num & _WRITEABLE) and not flags.num & _WARNS
+
+
 def operand(value: Any) -> Any:
     """Return what the planner understands of an operand: a node, a NumPy array, or as it is.
 
@@ -109,6 +99,15 @@ def operand(value: Any) -> Any:
     return value
 
 
+def view_of(result: numpy.ndarray, ours: dict[int, Any]) -> Any:
+    """Wrap a view, and note which of the arrays in ``ours`` it is one of."""
+    for given in ours.values():
+        made = _fastpath.view(result, given)
+        if made._parent is not None:
+            return made
+    return _fastpath.wrap(result)
+
+
 def unwrap(value: Any) -> Any:
     """Return ``value`` with arrays of ours, also inside lists, tuples and dicts, as NumPy's."""
     return _replaced(value, concrete)
@@ -119,6 +118,28 @@ def bare(value: Any) -> Any:
     return _replaced(value, behind)
 
 
+def outermost(value: Any) -> Any:
+    """Do as :func:`unwrap` for arguments themselves, and leave what is inside their lists."""
+    if type(value) is dict:
+        return {key: _outermost(item) for key, item in value.items()}
+    return tuple([_outermost(item) for item in value])
+
+
+def _outermost(value: Any) -> Any:
+    return value if type(value) in (list, tuple) else unwrap(value)
+
+
+def wants_objects(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Return whether a call names the dtype of objects, so that arrays in lists are objects."""
+    return any(map(_is_object, args[1:])) or any(map(_is_object, kwargs.values()))
+
+
+def _is_object(value: Any) -> bool:
+    if isinstance(value, numpy.dtype):
+        return value.kind == "O"
+    return value is object or (type(value) is str and value in ("O", "object"))
+
+
 def _replaced(value: Any, of: Callable[[Any], numpy.ndarray]) -> Any:
     kind = type(value)
     if kind is _class[0]:
@@ -127,4 +148,5 @@ def _replaced(value: Any, of: Callable[[Any], numpy.ndarray]) -> Any:
         return kind([_replaced(v, of) for v in value]) if _fastpath.holds_cell(value) else value
     if kind is dict:
         return {key: _replaced(item, of) for key, item in value.items()}
-    return value
+    # NumPy would take a class that it does not know for a dtype.
+    return numpy.ndarray if value is _class[0] else value

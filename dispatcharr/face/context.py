@@ -10,7 +10,7 @@ from dispatcharr._config import options, set_process
 from dispatcharr.expr.nodes import Node
 from dispatcharr.face import _fastpath, limits
 from dispatcharr.face.array import is_array
-from dispatcharr.face.override import Override, closes_fast_path
+from dispatcharr.face.override import Override, closed_by_options
 from dispatcharr.face.road import engine, profiles, registry
 from dispatcharr.storage import places
 from dispatcharr.storage.readers import pending_arrays
@@ -26,18 +26,19 @@ __all__ = [
 ]  # fmt: skip
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
-_process_closed = False
+_process_closed: list[Callable[[int], int]] = []
 
 
 def follow_process_options() -> None:
     """Open or close the fast path as the process's options ask."""
-    global _process_closed
     if options().backend != "auto":
         registry.backend(options().backend)
-    wanted = closes_fast_path()
-    if wanted != _process_closed:
-        _fastpath.close(1 if wanted else -1)
-        _process_closed = wanted
+    wanted = closed_by_options()
+    for close in wanted:
+        close(1)
+    for close in _process_closed:
+        close(-1)
+    _process_closed[:] = wanted
 
 
 def use_backend(name: str) -> Override:
@@ -183,6 +184,8 @@ def evaluate(*arrays: Any) -> Any:
     >>> x = np.evaluate(np.ones(3) + 1)
     """
     chosen = arrays or tuple(pending_arrays())
+    if len(arrays) == 1 and is_array(arrays[0]):
+        _fastpath.settled(arrays[0])
     nodes = [a._value for a in chosen if is_array(a) and type(a._value) is Node]
     engine.evaluate(nodes)
     if places.enabled():

@@ -10,9 +10,7 @@ it built at once, ``"blocks"`` does without.
 
 from __future__ import annotations
 
-import random
 import time
-import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +18,10 @@ import numpy
 
 from dispatcharr import _events
 from dispatcharr._config import Options, options
-from dispatcharr._errors import VerificationWarning, user_level
 from dispatcharr.face import _fastpath
-from dispatcharr.face.array import unwrap
+from dispatcharr.face.array import is_writeable, unwrap
 from dispatcharr.face.products import ROADS, Product, road_of
-from dispatcharr.face.road import contractions, engine
+from dispatcharr.face.road import contractions, engine, verification
 from dispatcharr.storage import places, pool
 from dispatcharr.storage.readers import any_pending
 
@@ -114,7 +111,7 @@ def _can_take(host: Any, product: Product) -> bool:
     return (
         type(host) is numpy.ndarray
         and host.dtype == product.dtype
-        and host.flags.writeable
+        and is_writeable(host)
         and host.flags.c_contiguous
         and host.shape == product.result
     )
@@ -145,7 +142,7 @@ def _run(
         backend = choice.run()
     seconds = time.perf_counter() - start
     verified = None
-    if chosen.verify and random.random() < chosen.verify:
+    if chosen.verify and verification.is_due(chosen.verify):
         verified = _verified(name, product, c, choice)
     if host is not None and shared:
         with places.writing((host,)):
@@ -165,13 +162,11 @@ def _verified(name: str, product: Product, c: numpy.ndarray, choice: Choice) -> 
     wanted = numpy.matmul(product.a, product.b, dtype=product.dtype, casting="unsafe")
     if numpy.array_equal(wanted, c):
         return True
+    got = c.copy()
     c[...] = wanted
     if choice.key is not None:
         contractions.bar(choice.key)
-    warnings.warn(
-        f"verify: {name}, a {_account(product)}, disagreed with NumPy; NumPy's answer was "
-        "returned, and the kernel will not be used again. Please report it.",
-        VerificationWarning,
-        stacklevel=user_level(),
-    )
+    call = f"np.matmul(r0, r1, dtype={product.dtype.char!r}, casting='unsafe')"
+    operands = product.a, product.b
+    verification.tell_of_call(f"{name}, a {_account(product)},", call, operands, got, wanted)
     return False

@@ -193,4 +193,8 @@ _numpys_ones_like = _made("ones_like")
 FUNCTIONS: dict[str, Any] = {name: _made(name) for name in _PLAIN}
 for _planned in (arange, linspace, full, full_like, ones, ones_like):
     _planned.__doc__ = getattr(numpy, _planned.__name__).__doc__
+    _planned.__dict__["__wrapped__"] = getattr(numpy, _planned.__name__)  # whose signature it is
+    _planned.__dict__["__text_signature__"] = getattr(
+        _planned.__dict__["__wrapped__"], "__text_signature__", None
+    )
     FUNCTIONS[_planned.__name__] = _planned

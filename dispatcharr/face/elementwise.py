@@ -187,4 +187,4 @@ def _replaced(value: Any) -> Any:
         return value
     if isinstance(value, _fastpath.Function):
         return value._ufunc
-    return value.__wrapped__ if isinstance(value, _fastpath.Forward) else value
+    return value._function if isinstance(value, _fastpath.Forward) else value

@@ -8,11 +8,12 @@ itself also holds on to is foreign too.
 
 from __future__ import annotations
 
+import operator
 import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from types import BuiltinFunctionType
+from types import BuiltinFunctionType, WrapperDescriptorType
 from typing import Any
 
 import numpy
@@ -21,8 +22,16 @@ from dispatcharr import _events
 from dispatcharr._config import options
 from dispatcharr._errors import FallbackError, FallbackWarning, user_level
 from dispatcharr.expr.build import SNAPSHOT_BYTES
-from dispatcharr.face import _fastpath, contract
-from dispatcharr.face.array import array_class, bare, behind, unwrap
+from dispatcharr.face import _fastpath, adapted, contract, kept, scans
+from dispatcharr.face.array import (
+    array_class,
+    bare,
+    behind,
+    outermost,
+    unwrap,
+    view_of,
+    wants_objects,
+)
 from dispatcharr.face.effects import (
     OF_SEVERAL,
     VIEWS,
@@ -72,7 +81,7 @@ def run(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, A
     """
     before = pool.enter()
     try:
-        return _run(function, args, kwargs)
+        return adapted.call(_run, function, args, kwargs)
     finally:
         pool.leave(before)
 
@@ -83,14 +92,15 @@ def _run(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
         return function(*args, **kwargs)
     heard = _Log()
     warned: Any = {kind: "log" for kind, mode in modes.items() if mode == "warn"}
-    with numpy.errstate(call=heard, **warned):
-        result = function(*args, **kwargs)
-    for message in heard:
-        warnings.warn(message, RuntimeWarning, stacklevel=user_level())
-    return result
+    try:
+        with numpy.errstate(call=heard, **warned):
+            return function(*args, **kwargs)
+    finally:  # also where a further error was raised
+        for message in heard:
+            warnings.warn(message, RuntimeWarning, stacklevel=user_level())
 
 
-_IN_C = (numpy.ufunc, BuiltinFunctionType)
+_IN_C = (numpy.ufunc, BuiltinFunctionType, WrapperDescriptorType)
 
 
 def _speaks(modes: Mapping[str, str]) -> bool:
@@ -159,9 +169,8 @@ def call(
     _arrays_in(args, ours, hosts)
     if kwargs:
         _arrays_in(kwargs, ours, hosts)
-    given = bare if is_metadata(name, args) else unwrap
-    plain_args = given(args)
-    plain_kwargs = given(kwargs) if kwargs else kwargs
+    given = _readable(name, args, kwargs)
+    plain_args, plain_kwargs = given(args), given(kwargs) if kwargs else kwargs
     if any_pending():
         for host in hosts.values():
             engine.before_write(host)
@@ -175,10 +184,17 @@ def call(
     result = _run_at_home(name, function, plain_args, plain_kwargs)
     seconds = time.perf_counter() - start
     if watched:
-        _note_kept(watched, before, result)
+        kept.note(watched, before, result)
     if reason is not None and _events.listened():
         _events.emit(_events.FallbackRecord(name, reason, seconds))
     return wrap_result(result, ours, {id(root) for _, root in watched}, "call")
+
+
+def _readable(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[Any], Any]:
+    """Return what makes arguments NumPy's to read."""
+    if wants_objects(args, kwargs):
+        return outermost  # what is in lists is to be kept as it is
+    return bare if is_metadata(name, args) else unwrap
 
 
 def _elsewhere(
@@ -193,9 +209,8 @@ def _elsewhere(
         made = cuda_library.serve(name, function, bare(args), bare(kwargs))
         if made is not NotImplemented:
             return wrap_result(made, {}, set(), "call")
-    return (
-        contract.attempt(name, function, args, kwargs) if name in contract.NAMES else contract.LEFT
-    )
+    asked = scans if name in scans.NAMES else contract
+    return asked.attempt(name, function, args, kwargs) if name in asked.NAMES else contract.LEFT
 
 
 def _run_at_home(
@@ -237,32 +252,6 @@ def _note_outs(out: Any, ours: dict[int, Any]) -> None:
             ours[id(given)] = given
 
 
-def _note_kept(
-    watched: list[tuple[numpy.ndarray, numpy.ndarray]],
-    before: list[tuple[int, int]],
-    result: Any,
-) -> None:
-    """Mark as foreign the arguments that the function kept a reference to."""
-    explained: dict[int, int] = {}
-    # The caller's name and this frame's both hold the result itself.
-    _count_references(result, explained, 2)
-    for (host, root), (old_host, old_root) in zip(watched, before, strict=True):
-        kept_root = sys.getrefcount(root) - old_root - explained.get(id(root), 0)
-        kept_host = sys.getrefcount(host) - old_host - explained.get(id(host), 0)
-        if kept_root > 0 or kept_host > 0:
-            mark_foreign(host)
-
-
-def _count_references(result: Any, explained: dict[int, int], holders: int) -> None:
-    if type(result) is numpy.ndarray:
-        explained[id(result)] = explained.get(id(result), 0) + holders
-        if result.base is not None:
-            explained[id(result.base)] = explained.get(id(result.base), 0) + 1
-    elif isinstance(result, (list, tuple)):
-        for item in result:
-            _count_references(item, explained, 1)
-
-
 def wrap_result(result: Any, ours: dict[int, Any], known: set[int], way: str = "item") -> Any:
     """Return ``result`` with its NumPy arrays as ours.
 
@@ -286,9 +275,10 @@ def wrap_result(result: Any, ours: dict[int, Any], known: set[int], way: str = "
             return mine
         if result.nbytes > SNAPSHOT_BYTES:
             _adopt(result, known, way)
-        return _fastpath.wrap(result)
+        return _fastpath.wrap(result) if result.base is None else view_of(result, ours)
     if kind is tuple or kind is list:
-        return kind([wrap_result(item, ours, known) for item in result])
+        made = [wrap_result(item, ours, known) for item in result]
+        return result if all(map(operator.is_, made, result)) else kind(made)
     if isinstance(result, tuple) and hasattr(result, "_fields"):
         return type(result)(*[wrap_result(item, ours, known) for item in result])
     return _wrap_special(result)
@@ -345,6 +335,7 @@ def forward(
     masked: str | None = None,
     opaque: bool = False,
     first: Callable[..., Any] | None = None,
+    kind: Callable[..., Any] | None = None,
 ) -> Callable[..., Any]:
     """Return a callable that is ``function`` on small arrays and ``slow`` on the rest.
 
@@ -367,18 +358,28 @@ def forward(
         Whether ``slow`` does no more than :func:`call`: then the fast path may call ``function`` on
         large arrays too, while nobody has to be asked and nobody listens.
     first : callable, optional
-        Whom the fast path asks about large arrays of integers and bools; it answers
-        ``NotImplemented`` to have it go on.
+        Whom the fast path asks about large arrays, of integers and bools if it does not say by
+        the limits of its ``slot`` which; it answers ``NotImplemented`` to have it go on.
+    kind : type, optional
+        Class of the callable, if it is to be one of its own.
     """
     slot = slot_of(name) if reads else -1
     where = -1 if masked is None else slot_of(masked)
-    made: Callable[..., Any] = _fastpath.Forward(function, slow, slot, reads, where, opaque, first)
+    is_method = home == "ndarray"
+    if kind is None:
+        binds = is_method or hasattr(type(function), "__get__")
+        kind = _fastpath.Method if binds else _fastpath.Forward
+    made: Callable[..., Any] = kind(function, slow, slot, reads, where, opaque, first)
+    made._asks = getattr(first, "slot", 0)  # type: ignore[attr-defined]
     made.__name__ = name
     made.__doc__ = getattr(function, "__doc__", None)
-    is_method = home == "ndarray"
     made.__qualname__ = f"{home}.{name}" if is_method else name
     made.__module__ = "dispatcharr" if is_method else home
-    made.__wrapped__ = function  # type: ignore[attr-defined]
+    # Signatures are asked of what is wrapped; not all of NumPy's own dispatchers have one.
+    made.__wrapped__ = getattr(function, "__wrapped__", function)  # type: ignore[attr-defined]
+    for told in ("__text_signature__", "__signature__"):
+        if (value := getattr(function, told, None)) is not None:
+            setattr(made, told, value)
     return made
 
 

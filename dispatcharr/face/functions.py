@@ -12,8 +12,8 @@ import numpy
 from dispatcharr._config import options
 from dispatcharr.expr.build import Declined, build, recast
 from dispatcharr.expr.nodes import Node
-from dispatcharr.face import _fastpath, fallback, limits
-from dispatcharr.face.array import behind, concrete, is_array, operand
+from dispatcharr.face import _fastpath, fallback, limits, scans
+from dispatcharr.face.array import behind, concrete, is_array, is_writeable, operand
 from dispatcharr.face.road import engine
 from dispatcharr.face.waiting import apply, finish, is_far, is_large, plans_everything
 from dispatcharr.ops.kinds import is_planned
@@ -69,13 +69,53 @@ class UFunc(_fastpath.Function):  # type: ignore[misc]
         return hash(self._ufunc)
 
 
+class Delegate(_fastpath.Forward):  # type: ignore[misc]
+    """An object of NumPy's that can be called and has methods, such as ``ma.minimum``."""
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._function, name)
+        if name[:1] == "_" or not callable(found):
+            return found
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return fallback.call(f"{self.__name__}.{name}", found, args, kwargs)
+
+        return call
+
+
+class OpaqueUFunc(_fastpath.Forward):  # type: ignore[misc]
+    """A NumPy ufunc without a row, such as ``matmul``: never planned, and a ufunc in all else."""
+
+    __slots__ = ()
+    __class__ = vars(UFunc)["__class__"]
+    __repr__ = UFunc.__repr__
+
+    @property
+    def _ufunc(self) -> Any:
+        return self._function
+
+    def __getattr__(self, name: str) -> Any:
+        if name[:2] == "__":
+            return getattr(self._function, name)
+        return _bound(self._function, name)
+
+
+@cache
+def _bound(ufunc: numpy.ufunc, name: str) -> Any:
+    found = getattr(ufunc, name)
+    return _method(ufunc, name) if callable(found) else found
+
+
 def _method(ufunc: numpy.ufunc, name: str) -> Callable[..., Any]:
     method = getattr(ufunc, name)
 
     def call(*args: Any, **kwargs: Any) -> Any:
         return fallback.call(f"{ufunc.__name__}.{name}", method, args, kwargs)
 
-    made = fallback.forward(name, method, call, opaque=True)
+    first = scans.asked(f"{ufunc.__name__}.{name}", method)
+    made = fallback.forward(name, method, call, opaque=True, first=first)
     made.__qualname__ = f"{ufunc.__name__}.{name}"
     return made
 
@@ -143,7 +183,7 @@ def write_into(row: Elementwise, args: tuple[Any, ...], target: numpy.ndarray) -
     far = places.in_use() and (places.is_placed(target) or any([is_far(v) for v in values]))
     if not far and not is_large(row.name, target) and not any(type(v) is Node for v in values):
         return False
-    if not target.flags.writeable or target.size == 0 or target.ndim == 0:
+    if not is_writeable(target) or target.size == 0 or target.ndim == 0:
         return False
     engine.before_write(target)
     try:
@@ -266,6 +306,11 @@ clip.__doc__ = numpy.clip.__doc__
 
 def astype(array: Any, dtype: Any, order: str, casting: str, subok: bool, copy: bool) -> Any:
     """Convert an array of ours as :meth:`numpy.ndarray.astype` does."""
+    is_class = isinstance(dtype, type) and issubclass(dtype, numpy.dtype)
+    if is_class or casting == "same_value" or not isinstance(copy, (bool, int)):
+        # A class of dtypes, one of which NumPy finds; a look at values; other ways to copy.
+        of_class = concrete(array).astype(dtype, order, casting, subok, copy)  # type: ignore[call-overload]
+        return _fastpath.wrap(of_class)
     value = operand(array)
     wanted = numpy.dtype(dtype)
     same = wanted == value.dtype
@@ -274,6 +319,8 @@ def astype(array: Any, dtype: Any, order: str, casting: str, subok: bool, copy: 
         and not same
         and numpy.can_cast(value.dtype, wanted, casting)  # type: ignore[arg-type]
         and not (value.dtype.kind == "c" and wanted.kind not in "c?")
+        # Of axes that stand still a conversion keeps another order than ufuncs do.
+        and not (type(value) is numpy.ndarray and 0 in value.strides)
     )
     if type(value) is Node and same and not copy:
         return array

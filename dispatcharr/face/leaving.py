@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import numpy
 
 from dispatcharr.expr.nodes import Node
-from dispatcharr.face import _fastpath, functions, protocols
+from dispatcharr.face import _fastpath, devices, functions, protocols
 from dispatcharr.face.array import behind, concrete, looked_at
 from dispatcharr.face.road import engine
 from dispatcharr.storage import places
@@ -51,7 +52,9 @@ class Leaving(_fastpath.Cell):  # type: ignore[misc]
         host = self._writable()
         # Addresses are taken out of it, and nobody can count those.
         mark_foreign(host)
-        return host.view().ctypes
+        made = host.ctypes
+        # Its pointers hold the array that it was made of.
+        return type(made)(self, made.data)
 
     def __array__(self, dtype: Any = None, *, copy: bool | None = None) -> numpy.ndarray:
         return protocols.as_numpy(self, dtype, copy)
@@ -87,9 +90,10 @@ class Leaving(_fastpath.Cell):  # type: ignore[misc]
         return protocols.array_interface(self)
 
     def _lent(self, flags: int) -> Any:
-        if flags & _FORMAT and self.dtype.kind == "V":
-            # The buffer protocol's format cannot name every such dtype, and NumPy believes it.
-            raise BufferError("__buffer__: use __array_interface__ for structured and void arrays")
+        if flags & _FORMAT and self.dtype.kind == "V" and not _has_format(self.dtype):
+            raise BufferError(
+                f"__buffer__: no format names the dtype {self.dtype}; use __array_interface__"
+            )
         return protocols.shown(self._writable())
 
     def __buffer__(self, flags: int, /) -> memoryview:
@@ -100,17 +104,47 @@ class Leaving(_fastpath.Cell):  # type: ignore[misc]
         # the buffer and not the array alone.
         buffer.release()
 
-    def __dlpack__(self, **kwargs: Any) -> Any:
-        return protocols.shown(self._writable()).__dlpack__(**kwargs)
+    def __dlpack__(
+        self, *, stream: Any = None, max_version: Any = None, dl_device: Any = None,
+        copy: bool | None = None,
+    ) -> Any:  # fmt: skip
+        here = devices.dlpack_device(self)
+        if here[0] != devices.HOST and dl_device in (None, here):
+            return devices.capsule(self, max_version, copy)
+        asked = {"max_version": max_version, "dl_device": dl_device, "copy": copy}
+        # Only what was asked for: NumPy 2.0 knows the stream alone.
+        keys = {name: value for name, value in asked.items() if value is not None}
+        return protocols.shown(self._writable()).__dlpack__(stream=stream, **keys)
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return devices.interface(self)
 
     def __dlpack_device__(self) -> Any:
-        return behind(self).__dlpack_device__()
+        return devices.dlpack_device(self)
 
     def to_device(self, device: str, /, *, stream: Any = None) -> Any:
-        """Return the array on ``device``: itself on ``"cpu"``, else an error as NumPy's."""
-        host: Any = behind(self)
-        host.to_device(device, stream=stream)
-        return self
+        """Return the array on a device.
+
+        Parameters
+        ----------
+        device : str
+            ``"cpu"``, or the name of a GPU such as ``"cuda:0"``.
+        stream : None
+            There for the array API's sake.
+
+        Returns
+        -------
+        ndarray
+            The array itself where it is there, else a copy.
+
+        Examples
+        --------
+        >>> import dispatcharr as np
+        >>> np.arange(3).to_device("cpu").device
+        'cpu'
+        """
+        return devices.moved(self, device, stream)
 
     def __bool__(self) -> bool:
         return bool(looked_at(self))
@@ -128,7 +162,7 @@ class Leaving(_fastpath.Cell):  # type: ignore[misc]
         return operator.index(looked_at(self))
 
     def __bytes__(self) -> bytes:
-        return looked_at(self).tobytes()
+        return bytes(looked_at(self))  # of an integer without axes: as many zeros
 
     def __contains__(self, item: object) -> bool:
         equal: Any = self == item
@@ -182,6 +216,19 @@ class Leaving(_fastpath.Cell):  # type: ignore[misc]
     @classmethod
     def __class_getitem__(cls, item: Any) -> Any:
         return numpy.ndarray[item]
+
+
+@cache
+def _has_format(dtype: numpy.dtype[Any]) -> bool:
+    """Return whether the buffer protocol's format says all of a structured or void dtype.
+
+    It cannot name every such dtype, and NumPy believes it.
+    """
+    try:
+        seen = numpy.asarray(numpy.empty(1, dtype).data).dtype
+    except (ValueError, TypeError, BufferError, NotImplementedError):
+        return False
+    return seen == dtype and seen.type is dtype.type and repr(seen) == repr(dtype)
 
 
 def rebuild(host: numpy.ndarray) -> Any:

@@ -22,6 +22,8 @@ __all__ = ["forget", "limit_of", "slot_of"]
 
 #: No operation under this many bytes takes long enough to be worth a look at the profile.
 UNREAD = 1 << 14
+#: Places that NumPy takes long enough for to be worth a look at whether it is to do it.
+_PLACES = 1 << 17
 
 _rows: tuple[Row | Reduction, ...] = (*ELEMENTWISE, *REDUCTIONS, *GENERATORS)
 _ROWS = {row.name: row for row in _rows}
@@ -56,6 +58,10 @@ def forget() -> None:
         for each in (slot, *_operators.get(name, ())):
             _fastpath.set_limit(each, UNREAD)
     _fastpath.set_limit(_fastpath.SLOT_NAMES.index("forward"), SNAPSHOT_BYTES)
+    for code in "?bBhHiIlLqQ":  # what arrays are indexed with
+        dtype, slot = numpy.dtype(code), _fastpath.SLOT_NAMES.index("getitem")
+        least = UNREAD if code == "?" else _PLACES
+        _fastpath.set_limit(slot, least * dtype.itemsize, dtype.num)
 
 
 def limit_of(name: str, dtype: numpy.dtype) -> int:

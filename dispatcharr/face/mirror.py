@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy
 
-from dispatcharr.face import contract, creation, fallback, functions, reductions
+from dispatcharr.face import contract, creation, fallback, functions, reductions, scans
 from dispatcharr.face.array import is_array, unwrap
-from dispatcharr.face.special import Indexer, vectorize
+from dispatcharr.face.special import OURS, Indexer, vectorize
 
 __all__ = ["Mirror", "install", "mirrored"]
 
@@ -112,18 +112,24 @@ def _type(name: str, value: type) -> Any:
         from dispatcharr.face.ndarray import ndarray
 
         return ndarray
-    if name in ("Generator", "RandomState") and value.__module__.startswith("numpy.random"):
+    if value.__module__.startswith("numpy.random"):
         from dispatcharr.face import random
 
-        return getattr(random, name)
-    return vectorize if value is numpy.vectorize else value
+        return random.OURS.get(name, value)
+    return OURS.get(value, value)
 
 
 def _module(value: types.ModuleType) -> Any:
     path = value.__name__
+    if any([part[:1] == "_" for part in path.split(".")]):
+        return value  # what is private to NumPy stays NumPy's
     if path == "numpy" or path.startswith("numpy."):
         return importlib.import_module(_ROOT + path[len("numpy") :])
     return value
+
+
+#: Kinds of functions; what else can be called may have methods.
+_FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, type(numpy.sum))
 
 
 def _wrapped(name: str, function: Callable[..., Any], path: str) -> Any:
@@ -148,8 +154,13 @@ def _wrapped(name: str, function: Callable[..., Any], path: str) -> Any:
         return fallback.call(name, function, args, kwargs, reason)
 
     home = _ROOT + path.removeprefix("numpy")
-    first = contract.asked(name, function)
-    call = fallback.forward(name, function, slow, home, opaque=True, first=first)
+    first = contract.asked(name, function) or scans.asked(name, function)
+    kind = None
+    if isinstance(function, numpy.ufunc):
+        kind = functions.OpaqueUFunc
+    elif type(function) not in _FUNCTIONS:
+        kind = functions.Delegate
+    call = fallback.forward(name, function, slow, home, opaque=True, first=first, kind=kind)
     with contextlib.suppress(TypeError):  # an unhashable callable gets a wrapper per name
         _by_function[function] = call
     return call
@@ -172,7 +183,8 @@ class Mirror(types.ModuleType):
         except AttributeError:
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}") from None
         made = mirrored(name, value, self._path)
-        self.__dict__[name] = made
+        if name in vars(original):  # else NumPy may warn each time that it is asked
+            self.__dict__[name] = made
         return made
 
     def __dir__(self) -> list[str]:

@@ -12,42 +12,41 @@ import operator
 import weakref
 from collections.abc import Callable
 from sys import getrefcount
+from types import FunctionType
 from typing import Any
 
 import numpy
 
-from dispatcharr.expr.nodes import Node
-from dispatcharr.expr.order import strides_in_order
 from dispatcharr.face import (
     _fastpath,
     contract,
     fallback,
     functions,
     operators,
-    protocols,
     reductions,
+    scans,
+    tape,
     temporary,
 )
 from dispatcharr.face.array import (
-    ArrayMeta,
-    behind,
     concrete,
     is_array,
     looked_at,
     set_array_class,
     unwrap,
 )  # fmt: skip
+from dispatcharr.face.attributes import Attributes
 from dispatcharr.face.effects import VIEWS
-from dispatcharr.face.leaving import Leaving
+from dispatcharr.face.subclass import ArrayMeta, unbound
 from dispatcharr.ops.reductions import REDUCTIONS
 from dispatcharr.storage import places
-from dispatcharr.storage.exports import is_visible, root_of
-from dispatcharr.storage.readers import any_pending, observe
+from dispatcharr.storage.exports import is_visible
+from dispatcharr.storage.readers import observe
 
 __all__ = ["ndarray"]
 
 
-class ndarray(Leaving, metaclass=ArrayMeta):
+class ndarray(Attributes, metaclass=ArrayMeta):
     """An array that is computed where it is fastest.
 
     Parameters and behaviour are those of :class:`numpy.ndarray`. Values of large results may be
@@ -68,126 +67,9 @@ class ndarray(Leaving, metaclass=ArrayMeta):
     _typ = "npy_extension"
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        if cls is not ndarray:  # subclasses are NumPy's, and ask by this name
+            return numpy.ndarray.__new__(cls, *unwrap(args), **unwrap(kwargs))
         return fallback.call("ndarray", numpy.ndarray, args, kwargs, None)
-
-    # --- what is known without the value ---------------------------------------------------------
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Lengths of the axes."""
-        return self._value.shape  # type: ignore[no-any-return]
-
-    @shape.setter
-    def shape(self, shape: Any) -> None:
-        host = behind(self)
-        if any_pending():
-            # Pending work reads this very object: change another one on the same memory.
-            host = host.view()
-        host.shape = shape
-        held: Any = self  # the attribute is the base class's
-        held._value = host
-
-    @property
-    def dtype(self) -> numpy.dtype[Any]:
-        """Data type of the elements."""
-        return self._value.dtype  # type: ignore[no-any-return]
-
-    @dtype.setter
-    def dtype(self, dtype: Any) -> None:
-        held: Any = self  # the attribute is the base class's
-        held._value = behind(self).view(dtype)
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return len(self._value.shape)
-
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        return self._value.size  # type: ignore[no-any-return]
-
-    @property
-    def itemsize(self) -> int:
-        """Bytes of one element."""
-        return self._value.dtype.itemsize  # type: ignore[no-any-return]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all elements."""
-        return self._value.nbytes  # type: ignore[no-any-return]
-
-    @property
-    def strides(self) -> tuple[int, ...]:
-        """Bytes from one element to the next along each axis."""
-        value = self._value
-        if type(value) is Node:
-            return strides_in_order(value.shape, value.dtype.itemsize, value.order)
-        return value.strides  # type: ignore[no-any-return]
-
-    @strides.setter
-    def strides(self, strides: Any) -> None:
-        held: Any = self
-        held._value = numpy.lib.stride_tricks.as_strided(behind(self), strides=strides)
-
-    @property
-    def device(self) -> str:
-        """Where the value is, in the array API's words: ``"cpu"``."""
-        return "cpu"
-
-    # --- views and parts ------------------------------------------------------------------------
-
-    @property
-    def T(self) -> Any:
-        """The transposed view."""
-        return _fastpath.wrap(behind(self).T)
-
-    @property
-    def mT(self) -> Any:
-        """The view with the last two axes exchanged."""
-        return _fastpath.wrap(behind(self).mT)
-
-    @property
-    def real(self) -> Any:
-        """The real part, a view."""
-        host = behind(self)
-        return self if host.dtype.kind != "c" else _fastpath.wrap(host.real)
-
-    @real.setter
-    def real(self, value: Any) -> None:
-        self._assign("real", value)
-
-    @property
-    def imag(self) -> Any:
-        """The imaginary part, a view where there is one."""
-        return _fastpath.wrap(behind(self).imag)
-
-    @imag.setter
-    def imag(self, value: Any) -> None:
-        self._assign("imag", value)
-
-    @property
-    def flat(self) -> Any:
-        """A flat iterator over the elements."""
-        return protocols.shown(self._writable()).flat
-
-    @flat.setter
-    def flat(self, value: Any) -> None:
-        self._assign("flat", value)
-
-    @property
-    def flags(self) -> Any:
-        """Memory layout flags."""
-        return behind(self).flags
-
-    @property
-    def base(self) -> Any:
-        """The array whose memory this one views, None if it owns its memory."""
-        host = behind(self)
-        base, root = host.base, root_of(host)
-        # A lease and its like are no arrays; the root is what they stand for.
-        shown = base if root is host or isinstance(base, numpy.ndarray) else root
-        return _fastpath.wrap(shown)
 
     # --- operators that have no slot ------------------------------------------------------------
 
@@ -200,41 +82,23 @@ class ndarray(Leaving, metaclass=ArrayMeta):
     def __rdivmod__(self, other: Any) -> Any:
         return _DIVMOD(other, self)
 
-    def _assign(self, name: str, value: Any) -> None:
-        given, host = unwrap(value), self._writable()
-        with places.writing((host,)):
-            setattr(host, name, given)
-
     # --- methods that are planned, or that hand out self ----------------------------------------
 
     def conj(self) -> Any:
         """Return the complex conjugate."""
-        return functions.FUNCTIONS["conjugate"](self) if self.dtype.kind == "c" else self
+        if self.dtype.kind in "iuf":
+            return self
+        if self.dtype.kind == "c":
+            return functions.FUNCTIONS["conjugate"](self)
+        host = concrete(self)
+        made = host.conj()
+        return self if made is host else _fastpath.wrap(made)
 
     def conjugate(self, *args: Any, **kwargs: Any) -> Any:
         """Return the complex conjugate; see :func:`numpy.conjugate`."""
         if args or kwargs:
             return functions.FUNCTIONS["conjugate"](self, *args, **kwargs)
         return self.conj()
-
-    def resize(self, *args: Any, **kwargs: Any) -> None:
-        """Change shape and size in place; see :meth:`numpy.ndarray.resize`."""
-        host = self._writable()
-        if kwargs.pop("refcheck", True):
-            if temporary.is_shared(getrefcount(host)):
-                # Somebody views the memory: NumPy words the error.
-                host.resize(*args, refcheck=True)
-            elif host.base is None and is_visible(host):
-                raise ValueError(
-                    "resize: cannot resize an array that is referenced by its address, which was "
-                    "given out; use np.resize, or refcheck=False where nobody uses the address"
-                )
-        if host.base is None and weakref.getweakrefcount(host):
-            # NumPy refuses, but these references are those of our own tables.
-            host = host.copy(order="K")
-        host.resize(*args, refcheck=False, **kwargs)
-        held: Any = self
-        held._value = host
 
 
 def _astype(
@@ -251,6 +115,31 @@ def _astype(
 _astype.__qualname__ = "astype"  # what errors about its arguments say
 
 
+def _resize(self: Any, *args: Any, **kwargs: Any) -> None:
+    if not is_array(self):
+        numpy.ndarray.resize(self, *args, **kwargs)
+        return
+    if kwargs:
+        numpy.empty(1).resize(1, **kwargs)  # NumPy's own error for what it does not know
+    host = self._writable()
+    if kwargs.pop("refcheck", True):
+        named = temporary.is_named_twice(getrefcount(self)) or weakref.getweakrefcount(self)
+        if temporary.is_shared(getrefcount(host)):
+            # Somebody views the memory: NumPy words the error.
+            host.resize(*args, refcheck=True)
+        elif host.base is None and (named or is_visible(host)):
+            raise ValueError(
+                "cannot resize an array that references or is referenced\n"
+                "by another array in this way.\n"
+                "Use the np.resize function or refcheck=False"
+            )
+    if host.base is None and weakref.getweakrefcount(host):
+        # NumPy refuses, but these references are those of our own tables.
+        host = host.copy(order="K")
+    host.resize(*args, refcheck=False, **kwargs)
+    self._value = host
+
+
 def _clip(self: Any, *args: Any, **kwargs: Any) -> Any:
     if len(args) == 2 and not kwargs.keys() - {"out"}:
         return functions.clip(self, *args, **kwargs)
@@ -258,6 +147,8 @@ def _clip(self: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def _opaque(name: str, operate: Callable[..., Any]) -> Any:
+    """Return the method of an operator that is never planned."""
+
     def slow(left: Any, right: Any) -> Any:
         for other in (left, right):
             if not is_array(other) and getattr(type(other), "__array_ufunc__", 0) is None:
@@ -265,7 +156,7 @@ def _opaque(name: str, operate: Callable[..., Any]) -> Any:
         return fallback.call(name, operate, (left, right), {})
 
     first = contract.asked(name, operate)
-    return fallback.forward(name, operate, slow, opaque=True, first=first)
+    return fallback.forward(name, operate, slow, opaque=True, first=first, kind=_fastpath.Method)
 
 
 _MATMUL = _opaque("matmul", operator.matmul)
@@ -319,12 +210,19 @@ def _method(name: str) -> Callable[..., Any]:
             return fallback.call(name, numpys, (self, *args), kwargs, reason)
         host = self._writable() if writes else looked_at(self) if name in _READS else concrete(self)
         result = numpys(host)
-        return self if result is host else _fastpath.wrap(result)
+        return self if result is host else _fastpath.view(result, self)
 
     # They read their arguments, and a view is one like those of indexing.
     reads = 8 if name in _ALONE else 0
-    first = contract.asked(name, numpys)
+    first = contract.asked(name, numpys) or scans.asked(name, numpys)
     return fallback.forward(name, numpys, method, "ndarray", reads, opaque=True, first=first)
+
+
+#: Methods in Python whose signatures are asked of NumPy's.
+_SIGNED = (
+    "__array__", "__array_function__", "__array_ufunc__", "__dlpack__", "__dlpack_device__", "conj",
+    "conjugate", "to_device",
+)  # fmt: skip
 
 
 def _complete() -> None:
@@ -332,9 +230,16 @@ def _complete() -> None:
     for name, ours, reads in (("astype", _astype, 6), ("clip", _clip, 3)):
         numpys = getattr(numpy.ndarray, name)
         setattr(ndarray, name, fallback.forward(name, numpys, ours, "ndarray", reads))
+    # It counts references to its array, and so must always be called alike.
+    made = fallback.forward("resize", numpy.ndarray.resize, _resize, "ndarray", -1)
+    ndarray.resize = made
     for row in REDUCTIONS:
         if row.method:
             setattr(ndarray, row.name, reductions.method(row))
+    for name in _SIGNED:
+        member: Any = getattr(ndarray, name)
+        if isinstance(member, FunctionType) and hasattr(numpy.ndarray, name):
+            vars(member)["__wrapped__"] = getattr(numpy.ndarray, name)
     for name in dir(numpy.ndarray):
         if not name.startswith("_") and not hasattr(ndarray, name):
             member = getattr(numpy.ndarray, name)
@@ -366,7 +271,9 @@ def _measure_temporaries() -> None:
 _complete()
 set_array_class(ndarray)
 operators.install()
+tape.install()
 _measure_temporaries()
+_fastpath.set_unbound(unbound(ndarray))
 observe(_fastpath.set_pending)
 places.observe(_fastpath.placed)
 places.watch(_fastpath.writes)

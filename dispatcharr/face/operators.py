@@ -12,12 +12,13 @@ import numpy
 from dispatcharr._config import options
 from dispatcharr.expr.build import Declined, build, recast
 from dispatcharr.expr.nodes import Node
-from dispatcharr.face import _fastpath, fallback, limits
-from dispatcharr.face.array import behind, is_array, operand, unwrap
+from dispatcharr.face import _fastpath, adapted, contract, fallback, limits, scans
+from dispatcharr.face.array import behind, is_array, is_writeable, operand, unwrap
 from dispatcharr.face.creation import constant_node
 from dispatcharr.face.functions import FUNCTIONS, copy_of, store_into, write_into
 from dispatcharr.face.pinned import settle_pinned
 from dispatcharr.face.road import engine
+from dispatcharr.face.slots import holds_whole
 from dispatcharr.face.temporary import is_temporary_item, set_item_count
 from dispatcharr.face.waiting import apply, is_far, is_large, may_wait
 from dispatcharr.ops.kinds import is_planned
@@ -27,12 +28,14 @@ from dispatcharr.storage import places
 from dispatcharr.storage.exports import mark_foreign
 from dispatcharr.storage.readers import any_pending
 
-__all__ = ["install"]
+__all__ = ["install", "power_row"]
 
 _BY_OPERATOR = {row.operator: row for row in ELEMENTWISE if row.operator is not None}
 #: The row behind ``**``, for some of whose exponents NumPy has other ways.
 _POWER = _BY_OPERATOR["pow"]
 _PLAIN = {int, float, complex, bool, numpy.ndarray}
+#: Bytes that are copied in less time than it takes to plan a kernel that writes where they belong.
+COPIED = 1 << 21
 #: Bytes that are better copied to a device than written by a kernel.
 PATCH = 4096
 
@@ -71,7 +74,9 @@ def _is_planned_operand(value: Any) -> bool:
     return is_array(value) or type(value) in _PLAIN or isinstance(value, numpy.generic)
 
 
-def _foreign(row: Elementwise, operate: Callable[..., Any], left: Any, right: Any) -> Any:
+def _foreign(
+    row: Elementwise, name: str, operate: Callable[..., Any], left: Any, right: Any
+) -> Any:
     """Operate with something that is neither an array nor a number, as NumPy's operators do."""
     other = right if is_array(left) else left
     override = getattr(type(other), "__array_ufunc__", _MISSING)
@@ -79,7 +84,14 @@ def _foreign(row: Elementwise, operate: Callable[..., Any], left: Any, right: An
         return NotImplemented
     if override is not _MISSING and not isinstance(other, numpy.ndarray):
         return FUNCTIONS[row.name](left, right)
-    return fallback.call(row.name, operate, (left, right), {}, None)
+    if isinstance(other, numpy.ndarray):
+        return fallback.call(row.name, operate, (left, right), {}, None)  # subclasses come first
+    # The methods, and not the operators: what they leave to the other operand meets our array.
+    if is_array(left):
+        return fallback.call(
+            row.name, getattr(numpy.ndarray, f"__{name}__"), (left, right), {}, None
+        )
+    return fallback.call(row.name, getattr(numpy.ndarray, f"__r{name}__"), (right, left), {}, None)
 
 
 _MISSING = object()
@@ -99,15 +111,21 @@ def _kept_by_numpy(row: Elementwise, left: Any, right: Any) -> str | None:
 
 
 def _power_row(row: Elementwise, left: Any, right: Any) -> tuple[Elementwise, tuple[Any, ...]]:
-    """Return the row and operands that ``**`` uses for scalar exponents."""
+    """Return the row and operands of an operator, which for powers may be other ones."""
     if row is _POWER and type(right) in (int, float) and is_array(left):
-        kind = operand(left).dtype.kind
+        return power_row(operand(left).dtype.kind, left, right)
+    return row, (left, right)
+
+
+def power_row(kind: str, left: Any, right: Any) -> tuple[Elementwise, tuple[Any, ...]]:
+    """Return the row and operands of ``left ** right``, for a ``left`` of that kind of dtype."""
+    if type(right) in (int, float):
         special = _POWERS.get((type(right), right))
         if special is not None and (
             kind in "fc" or (type(right) is int and right == 2 and kind in "biu")
         ):
             return BY_NAME[special], (left,)
-    return row, (left, right)
+    return _POWER, (left, right)
 
 
 def _binary(name: str) -> Callable[[Any, Any], Any]:
@@ -116,7 +134,7 @@ def _binary(name: str) -> Callable[[Any, Any], Any]:
 
     def handler(left: Any, right: Any) -> Any:
         if not (_is_planned_operand(left) and _is_planned_operand(right)):
-            return _foreign(row, operate, left, right)
+            return _foreign(row, name, operate, left, right)
         reason = _kept_by_numpy(row, left, right)
         if reason is not None:
             return fallback.left_to_numpy(row.name, reason, operate, unwrap((left, right)), {})
@@ -146,7 +164,7 @@ def _inplace(name: str) -> Callable[[Any, Any], Any]:
         if not is_array(array):
             return NotImplemented
         if not _is_planned_operand(other):
-            return _inplace_foreign(row.name, operate, array, other)
+            return _inplace_foreign(row.name, getattr(numpy.ndarray, f"__i{name}__"), array, other)
         planned = _kept_by_numpy(row, array, other) is None
         used, operands = _power_row(row, array, other)
         if planned and type(operand(array)) is Node and _rebind(used, array, operands):
@@ -178,7 +196,7 @@ def _rebind(row: Elementwise, array: Any, operands: tuple[Any, ...]) -> bool:
         node = build(row, tuple([operand(value) for value in operands]))
         if node.shape != held.shape or not numpy.can_cast(node.dtype, held.dtype, "same_kind"):
             return False
-        if node.dtype != held.dtype:
+        if node.dtype.char != held.dtype.char:  # of equal dtypes the array keeps its own
             node = recast(node, held.dtype)
     except Declined:
         return False
@@ -203,11 +221,14 @@ def _getitem(array: Any, key: Any) -> Any:
         if view is not None and view.dtype.kind != "V":
             return places.look(view)[()]
         places.home(host)
-    result = host[unwrap(key)]
+    found = scans.indexed(host, key)
+    if found is not contract.LEFT:
+        return found
+    result = adapted.call(operator.getitem, host, unwrap(key))
     if type(result) is numpy.void:
         engine.before_write(host)
         mark_foreign(host)  # a record is a view
-    return _fastpath.wrap(result)
+    return _fastpath.view(result, array)
 
 
 def _as_tuple(key: Any) -> tuple[Any, ...]:
@@ -235,24 +256,32 @@ def _setitem(array: Any, key: Any, item: Any) -> None:
         _Counted.seen = count
         return
     temporary = is_array(item) and is_temporary_item(count)
+    sketch = _fastpath.sketch_of(item)
+    if sketch is not None and sketch.size * sketch.dtype.itemsize <= COPIED:
+        _fastpath.settled(item)
     host = behind(array)
     if any_pending():
         engine.before_write(host)
     value = operand(item)
     if places.in_use() and places.is_placed(host) and _put(_part(host, key), value, temporary):
         return
-    if _is_basic(key) and (type(value) is Node or _is_large(value)):
+    # Of what may not be written to NumPy says so before it looks at the key.
+    if is_writeable(host) and _is_basic(key) and (type(value) is Node or _is_large(value)):
         target = host[key]
         if type(target) is numpy.ndarray and _assign(target, value, temporary):
             return
-    place, given = unwrap(key), unwrap(item)
+    whole = is_array(item) and holds_whole(host, key)
+    if whole or (type(item) is list and host.dtype.kind == "O"):
+        given = item  # as objects, arrays are to be what they are
+    else:
+        given = unwrap(item)
     with places.writing((host,)):
-        host[place] = given
+        adapted.call(operator.setitem, host, unwrap(key), given)
 
 
 def _put(target: numpy.ndarray | None, value: Any, temporary: bool) -> bool:
     """Write ``value`` into a view of memory with a mirror; return whether that was done."""
-    if target is None or not target.flags.writeable or not is_planned(target.dtype):
+    if target is None or not is_writeable(target) or not is_planned(target.dtype):
         return False
     if type(value) is list:
         value = numpy.asarray(unwrap(value))
@@ -278,7 +307,7 @@ def _is_large(value: Any) -> bool:
 
 def _assign(target: numpy.ndarray, value: Any, temporary: bool) -> bool:
     """Write ``value`` into the view ``target`` by a kernel of its own, where that is sound."""
-    if not target.flags.writeable or target.ndim == 0:
+    if not is_writeable(target) or target.ndim == 0:
         return False
     if target.shape != value.shape and not places.is_placed(target):
         return False
@@ -299,10 +328,10 @@ def _assign(target: numpy.ndarray, value: Any, temporary: bool) -> bool:
 
 
 def _length(array: Any) -> int:
-    value = operand(array)
-    if value.shape == ():
+    shape = array._form.shape
+    if shape == ():
         raise TypeError("len() of unsized object")
-    return int(value.shape[0])
+    return int(shape[0])
 
 
 class _Counted:

@@ -18,27 +18,37 @@ from dispatcharr._config import leave, options, override
 from dispatcharr.face import _fastpath
 from dispatcharr.face.waiting import plans_everything
 
-__all__ = ["Override", "closes_fast_path"]
+__all__ = ["Override", "closed_by_options"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def closes_fast_path() -> bool:
-    """Return whether the options in force here concern small operations too."""
-    chosen = options()
-    return plans_everything(chosen) or chosen.on_fallback != "silent"
+def closed_by_options() -> list[Callable[[int], int]]:
+    """Return what closes those parts of the fast path that the options in force are not for.
+
+    All of it where they concern small operations too; the tape where they say what may wait.
+    """
+    chosen, found = options(), []
+    if plans_everything(chosen) or chosen.on_fallback != "silent":
+        found.append(_fastpath.close)
+    if chosen.defer != "auto" or not chosen.fusion or chosen.memory_limit is not None:
+        found.append(_fastpath.close_tape)
+    return found
 
 
 class _Closed:
-    """Keeps the fast path closed as long as it lives."""
+    """Keeps parts of the fast path closed as long as it lives."""
 
-    __slots__ = ()
+    __slots__ = ("_parts",)
 
-    def __init__(self) -> None:
-        _fastpath.close(1)
+    def __init__(self, parts: list[Callable[[int], int]]) -> None:
+        self._parts = parts
+        for close in parts:
+            close(1)
 
-    def __del__(self, close: Callable[[int], int] = _fastpath.close) -> None:
-        close(-1)
+    def __del__(self) -> None:
+        for close in self._parts:
+            close(-1)
 
 
 _closed: ContextVar[_Closed | None] = ContextVar("dispatcharr_closed", default=None)
@@ -57,7 +67,8 @@ class Override(ContextDecorator):
 
     def __enter__(self) -> Override:
         token = override(self._values, self._where)
-        closed = _closed.set(_Closed() if closes_fast_path() else None)
+        parts = closed_by_options()
+        closed = _closed.set(_Closed(parts) if parts else None)
         self._entered.append((token, closed))
         return self
 

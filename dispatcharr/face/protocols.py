@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +11,7 @@ import numpy
 
 from dispatcharr.expr.build import SNAPSHOT_BYTES
 from dispatcharr.face import _fastpath, fallback, functions, reductions
-from dispatcharr.face.array import array_class, concrete, is_array
+from dispatcharr.face.array import array_class, concrete, is_array, unwrap
 from dispatcharr.face.road import engine
 from dispatcharr.ops.reductions import REDUCTIONS
 from dispatcharr.ops.table import BY_UFUNC
@@ -59,8 +61,8 @@ def array_interface(array: Any) -> dict[str, Any]:
     if host.dtype.kind not in "biufcSUVMmO":
         raise AttributeError(f"__array_interface__: it cannot name the dtype {host.dtype}")
     interface = dict(host.__array_interface__)
-    if interface["strides"] is None:
-        interface["strides"] = host.strides
+    if host.dtype.names is not None and numpy.dtype(interface["descr"]) != host.dtype:
+        raise AttributeError(f"__array_interface__: it cannot name the dtype {host.dtype}")
     mark_foreign(host)
     return interface
 
@@ -90,18 +92,23 @@ _fastpath.set_ufuncs(
 )
 
 
-def array_function(
-    self: Any, function: Callable[..., Any], types: Any, args: Any, kwargs: Any
-) -> Any:
-    """NumPy's ``__array_function__``: the planned function of that name, or NumPy's on values."""
+def array_function(self: Any, func: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
+    """NumPy's ``__array_function__``: the planned function of that name, or NumPy's on values.
+
+    NumPy's own code, of a masked array for instance, goes on with what it gets back as with an
+    array of NumPy's, and so gets one.
+    """
     for kind in types:
         if kind is not array_class() and not issubclass(kind, numpy.ndarray):
             return NotImplemented
-    planned = _planned().get(function)
+    planned = _planned().get(func)
     if planned is not None:
-        return planned(*args, **kwargs)
-    implementation = getattr(function, "_implementation", function)
-    return fallback.call(function.__name__, implementation, args, kwargs)
+        made = planned(*args, **kwargs)
+    else:
+        implementation = getattr(func, "_implementation", func)
+        made = fallback.call(func.__name__, implementation, args, kwargs)
+    asker = sys._getframe(1).f_globals.get("__name__", "")
+    return unwrap(made) if asker.startswith("numpy.") else made
 
 
 _functions: dict[Any, Any] = {}
@@ -116,54 +123,9 @@ def _planned() -> dict[Any, Any]:
     return _functions
 
 
-class _Namespace:
-    """What ``__array_namespace__`` returns: dispatcharr, with 0-d arrays in the place of scalars.
-
-    Array-API consumers keep asking results for their namespace, and a NumPy scalar answers with
-    NumPy's.
-    """
-
-    def __init__(self) -> None:
-        self._made: dict[str, Any] = {}
-        self.__name__ = "dispatcharr.array_api"
-
-    def __getattr__(self, name: str) -> Any:
-        import dispatcharr
-
-        found = getattr(dispatcharr, name)
-        if not callable(found) or isinstance(found, type):
-            return found
-        made = self._made.get(name)
-        if made is None:
-            made = self._made[name] = _zero_dimensional(found)
-        return made
-
-    def __dir__(self) -> list[str]:
-        import dispatcharr
-
-        return dir(dispatcharr)
-
-    def __repr__(self) -> str:
-        return "<array API namespace of dispatcharr>"
-
-
-def _zero_dimensional(function: Callable[..., Any]) -> Callable[..., Any]:
-    def call(*args: Any, **kwargs: Any) -> Any:
-        result = function(*args, **kwargs)
-        if isinstance(result, numpy.generic):
-            return _fastpath.wrap(numpy.asarray(result))
-        return result
-
-    call.__name__ = getattr(function, "__name__", "function")
-    call.__doc__ = function.__doc__
-    return call
-
-
-_namespace = _Namespace()
-
-
 def array_namespace(self: Any, *, api_version: str | None = None) -> Any:
-    """The array API's namespace of this array."""
-    plain: Any = numpy.empty(0)
-    plain.__array_namespace__(api_version=api_version)  # NumPy's own error for what it lacks
-    return _namespace
+    """The array API's namespace of this array: :mod:`dispatcharr.array_api`."""
+    # By name: it is made of all that dispatcharr has, and so stands above this module.
+    namespace = importlib.import_module("dispatcharr.array_api")
+    namespace.info.checked_version(api_version)
+    return namespace

@@ -8,6 +8,8 @@ are NumPy's. ``out`` is written last, when nothing pending reads its memory any 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from sys import getrefcount
 from typing import Any
 
@@ -17,14 +19,24 @@ from dispatcharr import _events
 from dispatcharr._config import options
 from dispatcharr.expr.build import Declined
 from dispatcharr.expr.nodes import Node
-from dispatcharr.expr.order import empty_in_order, order_of
-from dispatcharr.face import _fastpath, fallback, limits
+from dispatcharr.expr.order import order_of
+from dispatcharr.face import _fastpath, fallback, limits, tape, together
 from dispatcharr.face.array import behind, is_array, operand
 from dispatcharr.face.chosen import chooses_enough, chosen, masked_row
+from dispatcharr.face.requests import (
+    One,
+    checked,
+    error_modes,
+    params_of,
+    result_of,
+    result_order,
+    result_shape,
+    state_dtype,
+)
 from dispatcharr.face.road import engine, fuse
 from dispatcharr.face.temporary import is_temporary_argument, is_temporary_self
 from dispatcharr.face.waiting import is_far, plans_everything
-from dispatcharr.ops.kinds import INEXACT, is_planned
+from dispatcharr.ops.kinds import is_planned
 from dispatcharr.ops.masks import has_short_runs
 from dispatcharr.ops.reductions import REDUCTIONS
 from dispatcharr.ops.row import Reduction
@@ -36,8 +48,9 @@ __all__ = ["FUNCTIONS", "method", "reduce"]
 _KEYWORDS = {"axis", "dtype", "keepdims", "out"}
 #: A row of each cost class: rows that cost as much break even at the same size.
 _OF_COST = {row.cost: row.name for row in REDUCTIONS}
+#: Bytes read for each that storing an expression and reading it again moves at least.
+_CHEAP = 3
 _EMPTY: dict[str, Any] = {}
-_stand_ins: dict[tuple[Any, ...], tuple[numpy.dtype[Any], tuple[int, ...], bool]] = {}
 
 
 def reduce(
@@ -63,6 +76,11 @@ def reduce(
     args, kwargs
         The other arguments, as given.
     """
+    noted = _noted(row, array, temporary, args, kwargs)
+    if noted is not None:
+        found = tape.reduced(noted)
+        if found is not None:
+            return found
     value = operand(array)
     chosen = options()
     everything = plans_everything(chosen)
@@ -85,10 +103,21 @@ def reduce(
         reason = "it has one element or none"
     else:
         try:
-            return _plan_and_run(row, function, value, temporary, asked)
+            return _plan_and_run(row, function, array, value, temporary, asked, noted)
         except Declined as declined:
             reason = str(declined)
     return fallback.call(row.name, function, (array, *args), kwargs, reason)
+
+
+def _noted(
+    row: Reduction, array: Any, temporary: bool, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Return what the tape knows the reduction by, None where it is planned in any case."""
+    noted = tape.note_reduction(row.name, array, not temporary, args, kwargs)
+    # Others may follow of what has a name.
+    if noted is not None and not temporary and together.may_follow(noted[0][2]):
+        return None
+    return noted
 
 
 def _stays_direct(
@@ -133,13 +162,32 @@ def _planned_arguments(
 def _plan_and_run(
     row: Reduction,
     function: Callable[..., Any],
+    array: Any,
     value: Any,
     temporary: bool,
     asked: dict[str, Any],
+    noted: Any,
 ) -> Any:
-    dtype, axes, plain = _checked(row, function, value, asked)
-    params = _params(row, value, axes, asked)
-    errors = _error_modes(value.dtype, dtype)
+    if not (temporary or "where" in asked or places.enabled()):
+        ask = together.asks(row, asked)
+        if ask is not None:
+            found = _among_others(ask, row, function, array, value, asked)
+            if found is not None:
+                return found
+    return _alone(row, function, value, temporary, asked, noted)
+
+
+def _alone(
+    row: Reduction,
+    function: Callable[..., Any],
+    value: Any,
+    temporary: bool,
+    asked: dict[str, Any],
+    noted: Any,
+) -> Any:
+    dtype, axes, plain = checked(row, function, value, asked)
+    params = params_of(row, value, axes, asked)
+    errors = error_modes(value.dtype, dtype)
     keep = not temporary
     masked = "where" in asked
     if masked:
@@ -148,22 +196,24 @@ def _plan_and_run(
     elif type(value) is numpy.ndarray and not value.flags.aligned:
         raise Declined("an operand is misaligned in memory")
     request = fuse.ReduceRequest(
-        row, axes, _state_dtype(row, value.dtype, dtype, asked), dtype, params, masked
+        row, axes, state_dtype(row, value.dtype, dtype, asked), dtype, params, masked
     )
     keepdims, out = bool(asked.get("keepdims")), asked.get("out")
     if out is not None:
-        target = _target(out, _result_shape(value, axes, keepdims), dtype)
+        target = _target(out, result_shape(value, axes, keepdims), dtype)
         if not row.unsure and _fits(target, value):
             engine.reduce(value, request, errors, target.ravel(), keep)
             return out
-    result = _result(value, axes, keepdims, dtype)
+    result = result_of(value, axes, keepdims, dtype)
     told = None if row.unsure else errors
+    if noted is not None and out is None and not masked and type(value) is Node:
+        if not row.ordered or order_of(value) is None:
+            made = result.shape, dtype, result_order(value, axes, keepdims), plain
+            tape.learn_reduction(noted, replace(request, errors=errors), keep, made)
     record = engine.reduce(value, request, told, result.ravel(order="K"), keep)
     result = _seen(row, value, result, out)
-    if row.unsure and _would_warn(record, errors):
-        raise Declined("what the mask lets through may err, which is NumPy's to warn of")
-    if row.unsure and numpy.isnan(result).any() and not chooses_enough(asked, value.shape, axes):
-        raise Declined("a slice of which too little is chosen is NumPy's to warn of")
+    if row.unsure:
+        _decline_unsure(record, errors, result, asked, value.shape, axes)
     if out is not None:
         engine.before_write(target)
         with places.writing((target,)):
@@ -176,6 +226,68 @@ def _plan_and_run(
     return made
 
 
+def _decline_unsure(
+    record: Any,
+    errors: Any,
+    result: numpy.ndarray,
+    asked: dict[str, Any],
+    shape: tuple[int, ...],
+    axes: tuple[int, ...],
+) -> None:
+    """Leave to NumPy what it may have something to warn of."""
+    if _would_warn(record, errors):
+        raise Declined("what the mask lets through may err, which is NumPy's to warn of")
+    if numpy.isnan(result).any() and not chooses_enough(asked, shape, axes):
+        raise Declined("a slice of which too little is chosen is NumPy's to warn of")
+
+
+def _among_others(
+    ask: together.Ask,
+    row: Reduction,
+    function: Callable[..., Any],
+    array: Any,
+    value: Any,
+    asked: dict[str, Any],
+) -> Any:
+    """Return what is asked for if it is there, or made with what follows; None to make it alone."""
+    ready = together.kept(array, value, ask)
+    if ready is not None:
+        return ready()
+    dtype, axes, _ = checked(row, function, value, asked)
+    habit = together.note(array, ask, axes)
+    if habit is None or not habit.believed():
+        return None
+    return _with_others(ask, array, value, habit, error_modes(value.dtype, dtype))
+
+
+def _with_others(
+    ask: together.Ask, array: Any, value: Any, habit: together.Habit, errors: Any
+) -> Any:
+    """Return what is asked for, made in one pass with what follows it; None to make it alone."""
+    if type(value) is numpy.ndarray and not value.flags.aligned:
+        return None
+    kept = together.begin(array, value, habit)
+    if kept is None:
+        return None
+    first = One.of(ask, value, errors)
+    found = [One.of(one, value, errors) for one in habit.believed()]
+    if first is None:
+        return None
+    others = [one for one in found if one and one.request.axes == first.request.axes]
+    if not others:
+        return None
+    request = replace(first.request, others=tuple([one.request for one in others]))
+    more = [one.result.ravel(order="K") for one in others]
+    record = engine.reduce(value, request, errors, first.result.ravel(order="K"), False, more)
+    if record.fp_errors:
+        return None  # who is to be warned of what is told when each is made alone
+    for one in others:
+        kept.results[one.ask] = partial(one.given, record)
+    cheap = record.decision.estimate.bound == "memory"
+    together.keep(kept, cheap and record.work.bytes_read <= _CHEAP * value.nbytes)
+    return first.given(record)
+
+
 def _seen(row: Reduction, value: Any, result: numpy.ndarray, out: Any) -> numpy.ndarray:
     """Return the result, at home where it is looked at, in NumPy's memory order."""
     if result.ndim == 0 or row.unsure or row.ordered or out is not None:
@@ -183,55 +295,6 @@ def _seen(row: Reduction, value: Any, result: numpy.ndarray, out: Any) -> numpy.
     if row.ordered and order_of(value) is not None:
         return result.copy()  # NumPy's places are in C order
     return result
-
-
-def _params(
-    row: Reduction, value: Any, axes: tuple[int, ...], asked: dict[str, Any]
-) -> tuple[tuple[str, Any], ...]:
-    """Return what the row's ``finish`` is to be told."""
-    count = 1
-    for axis in axes:
-        count *= value.shape[axis]
-    ddof = asked.get("ddof", 0)
-    if not isinstance(ddof, (int, float)) or (ddof and count <= ddof):
-        raise Declined("no degrees of freedom are left")
-    told = {name: asked[name] for name in row.params if name in asked}
-    if "initial" in told:
-        told["initial"] = _initial(row, value.dtype, asked)
-    return tuple(told.items())
-
-
-def _initial(row: Reduction, source: numpy.dtype[Any], asked: dict[str, Any]) -> Any:
-    """Return ``initial`` as NumPy has it: what the reduction of nothing gives."""
-    given = asked["initial"]
-    is_number = isinstance(given, (bool, int, float, complex, numpy.number, numpy.bool))
-    if row.ufunc is None or not is_number or numpy.iscomplexobj(given) > (source.kind == "c"):
-        raise Declined("its initial is converted by NumPy")
-    nothing = numpy.empty(0, source)
-    try:
-        with numpy.errstate(all="raise"):
-            found = row.ufunc.reduce(nothing, dtype=asked.get("dtype"), initial=given)
-    except (ArithmeticError, TypeError, ValueError):
-        raise Declined("NumPy may refuse its initial") from None
-    if row.ufunc is numpy.multiply and found.dtype.kind in "fc":
-        if found == 0 or not numpy.isfinite(found):
-            raise Declined("an initial that swallows what it is multiplied with is NumPy's")
-    if found == 0 and found.dtype.kind in "fc":
-        # Sums of blocks lose the sign of zero, which NumPy's sum keeps if it starts with it.
-        if numpy.signbit([found.real, found.imag]).any():
-            raise Declined("an initial of negative zero is NumPy's")
-    return found
-
-
-def _error_modes(*dtypes: numpy.dtype[Any]) -> tuple[str, ...] | None:
-    """Return the modes in force if a reduction of these dtypes may err."""
-    if not any(dtype.char in INEXACT for dtype in dtypes):
-        return None
-    modes = numpy.geterr()
-    errors = (modes["divide"], modes["over"], modes["under"], modes["invalid"])
-    if any(mode not in ("warn", "ignore") for mode in errors):
-        raise Declined("errstate asks for an action at once")
-    return errors
 
 
 _KINDS = ("divide by zero", "overflow", "underflow", "invalid value")
@@ -266,80 +329,6 @@ def _fits(target: numpy.ndarray, value: Any) -> bool:
     return True
 
 
-def _result_shape(value: Any, axes: tuple[int, ...], keepdims: bool) -> tuple[int, ...]:
-    if keepdims:
-        return tuple([1 if i in axes else extent for i, extent in enumerate(value.shape)])
-    return tuple([extent for i, extent in enumerate(value.shape) if i not in axes])
-
-
-def _result(
-    value: Any, axes: tuple[int, ...], keepdims: bool, dtype: numpy.dtype[Any]
-) -> numpy.ndarray:
-    """Return memory for the result whose axes are in the order of those of ``value``."""
-    axis_order = order_of(value)
-    if axis_order is not None and not keepdims:
-        kept = [axis for axis in range(len(value.shape)) if axis not in axes]
-        axis_order = tuple([kept.index(axis) for axis in axis_order if axis not in axes])
-    return empty_in_order(_result_shape(value, axes, keepdims), dtype, axis_order)
-
-
-def _checked(
-    row: Reduction, function: Callable[..., Any], value: Any, asked: dict[str, Any]
-) -> tuple[numpy.dtype[Any], tuple[int, ...], bool]:
-    """Have NumPy check the arguments on a stand-in.
-
-    Return the result's dtype, the axes, and whether the result is an int of Python's, as the count
-    of everything was before NumPy 2.3.
-    """
-    axis = asked.get("axis")
-    ndim = len(value.shape)
-    # What is equal may differ for NumPy: 1 and 1.0 as axes, dtypes of two names for one size.
-    kinds = tuple(map(type, axis)) if isinstance(axis, tuple) else type(axis)
-    wanted = asked.get("dtype")
-    key = (row.name, value.dtype.char, ndim, axis, kinds, "dtype" in asked, wanted,
-           getattr(wanted, "char", None), bool(asked.get("keepdims")), "out" in asked)  # fmt: skip
-    try:
-        found = _stand_ins.get(key)
-        keeps = wanted is None or numpy.can_cast(value.dtype, wanted, "same_kind")
-    except TypeError:
-        raise Declined("its arguments are not planned") from None
-    if not keeps or (wanted is not None and numpy.dtype(wanted).kind not in row.kinds):
-        raise Declined("a reduction in the dtype asked for is not planned")
-    if found is None:
-        stand_in = numpy.ones((1,) * ndim, value.dtype)
-        checked = {name: asked[name] for name in asked if name in ("axis", "dtype", "keepdims")}
-        if "out" in asked:
-            checked["out"] = None
-        with numpy.errstate(all="ignore"):
-            answer = function(stand_in, **checked)
-        axes = (
-            tuple(range(ndim))
-            if axis is None
-            else numpy.lib.array_utils.normalize_axis_tuple(axis, ndim)
-        )
-        if len(_stand_ins) > 4096:
-            _stand_ins.clear()
-        found = _stand_ins[key] = numpy.asarray(answer).dtype, axes, type(answer) is int
-    if not is_planned(found[0]) or not found[1]:
-        raise Declined("its result is not planned")
-    return found
-
-
-def _state_dtype(
-    row: Reduction,
-    source: numpy.dtype[Any],
-    result: numpy.dtype[Any],
-    asked: dict[str, Any],
-) -> numpy.dtype[Any] | None:
-    """Return the dtype that NumPy accumulates in."""
-    if row.cost not in ("reduce_sum", "reduce_prod", "reduce_moments"):
-        return None
-    if row.name == "mean" and source.kind in "biu" and asked.get("dtype") is None:
-        return numpy.dtype(numpy.float64)
-    # NumPy sums halves in float32 within a call; blocks must keep that between them.
-    return numpy.dtype(numpy.float32) if result.char == "e" else result
-
-
 def _function(row: Reduction) -> Callable[..., Any]:
     numpys = getattr(numpy, row.name)
 
@@ -348,7 +337,7 @@ def _function(row: Reduction) -> Callable[..., Any]:
         if is_array(a):
             return reduce(row, numpys, a, is_temporary_argument(count), args, kwargs)
         if type(a) is numpy.ndarray:
-            return reduce(row, numpys, _fastpath.wrap(a), False, args, kwargs)
+            return reduce(row, numpys, _fastpath.wrap(a), True, args, kwargs)
         return fallback.call(row.name, numpys, (a, *args), kwargs)
 
     return fallback.forward(row.name, numpys, function, reads=2, masked=_masked_as(row))

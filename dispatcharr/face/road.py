@@ -10,7 +10,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["contractions", "cuda_library", "engine", "fuse", "profiles", "registry", "router"]
+__all__ = [
+    "contractions", "cuda_library", "engine", "fuse", "profiles", "registry", "replay", "router",
+    "scan_roads", "scans", "verification",
+]  # fmt: skip
 
 
 class _Late:
@@ -18,25 +21,33 @@ class _Late:
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self._module: Any = None
 
     def __getattr__(self, attribute: str) -> Any:
-        return getattr(import_module(self._name), attribute)
+        if self._module is None:
+            self._module = import_module(self._name)
+        return getattr(self._module, attribute)
 
     def __repr__(self) -> str:
         return f"<late module {self._name}>"
 
 
 if TYPE_CHECKING:
-    from dispatcharr import engine
+    from dispatcharr import engine, replay
     from dispatcharr.backends import cuda_library, registry
+    from dispatcharr.face import scans_table as scan_roads
     from dispatcharr.plan import fuse
-    from dispatcharr.route import contractions, router
+    from dispatcharr.route import contractions, router, scans, verification
     from dispatcharr.route import profile as profiles
 else:
     contractions = _Late("dispatcharr.route.contractions")
     cuda_library = _Late("dispatcharr.backends.cuda_library")
     engine = _Late("dispatcharr.engine")
+    replay = _Late("dispatcharr.replay")
     registry = _Late("dispatcharr.backends.registry")
     fuse = _Late("dispatcharr.plan.fuse")
     profiles = _Late("dispatcharr.route.profile")
     router = _Late("dispatcharr.route.router")
+    scan_roads = _Late("dispatcharr.face.scans_table")
+    scans = _Late("dispatcharr.route.scans")
+    verification = _Late("dispatcharr.route.verification")

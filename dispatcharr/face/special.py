@@ -13,8 +13,9 @@ import numpy
 from dispatcharr._config import options
 from dispatcharr.face import fallback
 from dispatcharr.face.array import is_array
+from dispatcharr.face.iterators import broadcast, nditer
 
-__all__ = ["Indexer", "open_archive", "vectorize"]
+__all__ = ["OURS", "Indexer", "open_archive", "vectorize"]
 
 
 class vectorize(numpy.vectorize):
@@ -117,3 +118,11 @@ def open_archive(archive: Any) -> Any:
     """Return ``archive`` with its members as ours."""
     archive.__class__ = _Archive
     return archive
+
+
+#: What stands for classes of NumPy's.
+OURS: dict[type, Any] = {
+    numpy.broadcast: broadcast,
+    numpy.nditer: nditer,
+    numpy.vectorize: vectorize,
+}

@@ -13,10 +13,13 @@ from collections.abc import Callable
 from sys import getrefcount
 from typing import Any
 
-__all__ = ["is_shared", "is_temporary_argument", "is_temporary_item", "is_temporary_self"]
+__all__ = [
+    "is_named_twice", "is_shared", "is_temporary_argument", "is_temporary_item",
+    "is_temporary_self",
+]  # fmt: skip
 
 
-_counts = {"self": 0, "argument": 0, "item": 0, "held": 0}
+_counts = {"self": 0, "named": 0, "argument": 0, "item": 0, "held": 0}
 
 
 def measure(make: Callable[[], Any], attach: Callable[[str, Any], Any]) -> None:
@@ -46,6 +49,7 @@ def measure(make: Callable[[], Any], attach: Callable[[str, Any], Any]) -> None:
     called(make())
     called(named)
     _counts["self"] = seen[0] if seen[1] > seen[0] else 0
+    _counts["named"] = seen[1]
     _counts["argument"] = seen[2] if seen[3] > seen[2] else 0
     named._value = []
     held = named._value
@@ -55,6 +59,11 @@ def measure(make: Callable[[], Any], attach: Callable[[str, Any], Any]) -> None:
 def is_temporary_self(count: int) -> bool:
     """Return whether ``count``, taken of ``self`` in a method, is that of a temporary."""
     return count <= _counts["self"]
+
+
+def is_named_twice(count: int) -> bool:
+    """Return whether ``count``, taken of ``self`` in a method, is more than one name's."""
+    return count > _counts["named"] > 0
 
 
 def is_temporary_argument(count: int) -> bool:

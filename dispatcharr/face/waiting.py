@@ -26,6 +26,7 @@ from dispatcharr.face.array import operand, unwrap
 from dispatcharr.face.fallback import left_to_numpy, run
 from dispatcharr.face.pinned import note_large, settle_pinned
 from dispatcharr.face.road import engine
+from dispatcharr.face.tape import notice
 from dispatcharr.ops.row import Elementwise
 from dispatcharr.storage import places
 from dispatcharr.storage.exports import is_visible
@@ -143,6 +144,7 @@ def pend(node: Node) -> Any:
     array = _fastpath.cell(node)
     node.show(array)
     note_large(node)
+    notice()
     return array
 
 

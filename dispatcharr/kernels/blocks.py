@@ -25,8 +25,9 @@ import numpy
 
 from dispatcharr._errors import user_level
 from dispatcharr.kernels.grid import Block, block_grid
+from dispatcharr.kernels.several import Several
 from dispatcharr.ops.row import Elementwise
-from dispatcharr.plan.region import ERROR_KINDS, Instruction, Reducing, Region
+from dispatcharr.plan.region import ERROR_KINDS, Instruction, Reducing, Region, parts_of
 from dispatcharr.plan.work import register_dtypes
 
 __all__ = ["REDUCE_BLOCK_BYTES", "Job", "prepare"]
@@ -135,7 +136,7 @@ class Job:
         "out_views",
         "region",
         "states",
-        "target",
+        "targets",
         "views",
         "watch",
     )
@@ -159,7 +160,7 @@ class Job:
             layout.view(buffer)
             for layout, buffer in zip(region.output_layouts, outputs, strict=False)
         ]
-        self.target = outputs[-1]
+        self.targets = outputs[len(region.outputs) :]
         self.count = cut.grid.tasks
         self.states: list[Any] = [None] * self.count
 
@@ -174,9 +175,8 @@ class Job:
         if cut.plain:
             self._whole(task)
             return
-        reducing = self.region.reducing
         temporaries = self._temporaries(cut.grid.extents)
-        states = None if reducing is None else _Fold(reducing, heard)
+        folds = [_Fold(reducing, heard) for reducing in self.region.reductions]
         for block in cut.grid.blocks(task):
             shape = tuple([one.stop - one.start for one in block])
             held = temporaries if shape == cut.grid.extents else self._temporaries(shape)
@@ -188,10 +188,9 @@ class Job:
                     out = self.out_views[step.output][block]
                 step.run(registers, out, block)
                 registers.append(out)
-            if states is not None:
-                states.add(registers, shape)
-        if states is not None:
-            self.states[task] = states.total()
+            for fold in folds:
+                fold.add(registers, shape)
+        self.states[task] = [fold.total() for fold in folds]
 
     def _whole(self, task: int) -> None:
         (step,) = self.cut.steps
@@ -217,19 +216,20 @@ class Job:
         return made
 
     def finish(self) -> None:
-        """Join partial reductions and write the result."""
-        reducing = self.region.reducing
-        if reducing is None:
-            return
+        """Join partial reductions and write the results."""
+        for number, reducing in enumerate(self.region.reductions):
+            self._finish(number, reducing)
+
+    def _finish(self, number: int, reducing: Reducing) -> None:
         heard = _Heard(self.errors)
         params = dict(reducing.params)
-        target = self.target.reshape(reducing.shape)
+        target = self.targets[number].reshape(reducing.shape)
         remarks: set[str | None] = set()
         with heard.errstate(self.watch):
             for stripe, tasks in self.cut.grid.stripes():
                 heard.place = "reduce"
-                state = _tree([self.states[task] for task in tasks], reducing.row.combine)
-                heard.place = "reduce" if len(state) == 1 else None
+                state = _tree([self.states[task][number] for task in tasks], reducing.row.combine)
+                heard.place = "reduce" if reducing.row.ufunc is not None else None
                 result = reducing.row.finish(state, reducing.count, params)
                 if reducing.row.remark is not None:
                     remarks.add(reducing.row.remark(state, result, params))
@@ -242,13 +242,23 @@ class Job:
             warnings.warn(str(remark), RuntimeWarning, stacklevel=user_level())
 
 
+_parts: weakref.WeakKeyDictionary[Region, list[Region]] = weakref.WeakKeyDictionary()
+
+
+def _parts_of(region: Region) -> list[Region]:
+    found = _parts.get(region)
+    if found is None:
+        found = _parts[region] = parts_of(region)
+    return found
+
+
 def prepare(
     region: Region,
     inputs: Sequence[numpy.ndarray],
     outputs: Sequence[numpy.ndarray],
     block_bytes: int,
     pieces: int = 1,
-) -> Job:
+) -> Job | Several:
     """Bind ``region`` to its buffers and cut it into tasks.
 
     Parameters
@@ -262,6 +272,9 @@ def prepare(
     pieces : int
         How many tasks are wished for; reductions are cut by their shape alone.
     """
+    if region.others and not region.program:
+        parts = zip(_parts_of(region), outputs, strict=True)
+        return Several([prepare(one, inputs, [out], block_bytes, pieces) for one, out in parts])
     return Job(region, inputs, outputs, _cut_of(region, block_bytes, pieces))
 
 
@@ -296,8 +309,8 @@ def _last_uses(region: Region) -> dict[int, int]:
     for place, instruction in enumerate(region.program):
         for register in instruction.operands:
             found[register] = place
-    if region.reducing is not None:
-        for register in region.reducing.reads:
+    for reducing in region.reductions:
+        for register in reducing.reads:
             found[register] = len(region.program)
     return found
 

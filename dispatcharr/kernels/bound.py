@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -27,16 +26,21 @@ _SMALLEST_TASK = 1 << 14
 #: Sets of strides that are remembered for a region.
 _MOST_FORMS = 64
 #: Bytes of a row that are worth streaming: its ends, which share cache lines, are not streamed.
-_STREAMED_ROW = 1 << 16
+_STREAMED_ROW = 1 << 12
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Boxes by task, as addresses of tables of words, and the memory that these are in."""
+    """Boxes by task, as addresses of tables of words, and the memory that these are in.
+
+    ``table`` says the same as numbers: where the boxes are and how far apart, where the numbers of
+    the tasks' first boxes are, and how many tasks there are.
+    """
 
     boxes: tuple[tuple[int, ...], ...]
-    memory: numpy.ndarray
-    segments: int = 0
+    table: tuple[int, int, int, int]
+    memory: tuple[numpy.ndarray, numpy.ndarray]
+    segments: int
 
 
 class Family:
@@ -45,7 +49,7 @@ class Family:
     def __init__(self, signature: tuple[Any, ...], program: Program) -> None:
         self.signature = signature
         self.program = program
-        self.calls = program.calls
+        self.function = program.function
         self.suspects = Suspects(program)
         self.fields = tuple([one for one in program.operands if one.role == "field"])
 
@@ -73,6 +77,7 @@ class Bound:
         self.parameters = known.parameters
         self.program = known.family.program
         self.reducing = region.reducing
+        self.reductions = region.reductions
         self.shape = region.shape or (1,)
         self.form = form_of(self.program, self.shape, strides)
         #: What tells its kernel from others: no extents, so that many regions share one.
@@ -81,6 +86,7 @@ class Bound:
         #: Per operand the words after its address in the table of arguments.
         self.rows = [list(own) or [0] * len(self.shape) for own in strides[:given]]
         self.function: Callable[[int, int], None] | None = None
+        self.function_address = 0
         self._cuts: dict[int, Cut] = {}
         self._widest = max((dtype.itemsize for dtype in self.program.dtypes), default=8)
         self.streams = len(self.shape) == 1 or self.shape[-1] * self._widest >= _STREAMED_ROW
@@ -95,6 +101,7 @@ class Bound:
         if self.function is None:
             address = builder.ask(self.key, self.text, buy=buy)
             if address is not None:
+                self.function_address = address
                 self.function = native.function(address)
         return self.function
 
@@ -229,23 +236,32 @@ def _cut(shape: tuple[int, ...], pieces: int) -> Cut:
     rows = [
         [*(one.start for one in box), *(one.stop for one in box)] for task in tasks for box in task
     ]
-    memory = numpy.array(rows, numpy.int64).reshape(-1, 2 * len(shape))
-    address = iter(_addresses(memory))
-    return Cut(tuple(tuple(next(address) for _ in task) for task in tasks), memory)
+    return _made(rows, 2 * len(shape), [len(task) for task in tasks])
 
 
 def _reducing_cut(shape: tuple[int, ...], reducing: Reducing, itemsize: int) -> Cut:
     rows = boxes(shape, reducing.axes, itemsize)
-    memory = numpy.array(rows, numpy.int64).reshape(-1, 3 * len(shape) + 1)
     # Nothing at all is one segment that stays neutral.
     segments = max((row[2 * len(shape)] for row in rows), default=0) + 1
-    return Cut(tuple((address,) for address in _addresses(memory)), memory, segments)
+    return _made(rows, 3 * len(shape) + 1, [1] * len(rows), segments)
 
 
-def _addresses(memory: numpy.ndarray) -> range:
-    """Return the address of each row."""
-    first = memory.__array_interface__["data"][0]
-    return range(first, first + memory.nbytes, memory.strides[0])
+def _made(rows: list[list[int]], words: int, lengths: list[int], segments: int = 0) -> Cut:
+    """Return boxes of so many words each, and tasks of so many boxes each, as a cut."""
+    memory = numpy.array(rows, numpy.int64).reshape(-1, words)
+    starts = numpy.cumsum([0, *lengths], dtype=numpy.int64)
+    first, apart = _start(memory), memory.strides[0]
+    boxes = tuple(
+        tuple(range(first + at * apart, first + (at + length) * apart, apart))
+        for at, length in zip(starts.tolist(), lengths, strict=False)
+    )
+    return Cut(boxes, (first, apart, _start(starts), len(lengths)), (memory, starts), segments)
+
+
+def _start(memory: numpy.ndarray) -> int:
+    """Return the address of an array."""
+    found: int = memory.__array_interface__["data"][0]
+    return found
 
 
 def _signature(region: Region) -> tuple[Any, ...]:
@@ -253,13 +269,12 @@ def _signature(region: Region) -> tuple[Any, ...]:
 
     Bodies depend on what is spread over the space, so on extents as far as 0, 1 and more.
     """
-    reducing = region.reducing
-    reduced: tuple[Any, ...] = ()
-    if reducing is not None:
-        reduced = (
-            reducing.row.name, reducing.register, reducing.axes, reducing.state_dtype,
-            reducing.mask,
-        )  # fmt: skip
+    reduced = tuple(
+        [
+            (one.row.name, one.register, one.axes, one.state_dtype, one.mask)
+            for one in region.reductions
+        ]
+    )
     return (
         _sizes(region.shape),
         tuple([(layout.dtype.char, _sizes(layout.shape)) for layout in region.inputs]),
@@ -278,24 +293,18 @@ def _sizes(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple([min(extent, 2) for extent in shape])
 
 
-#: Bytes of the vectors of a SIMD variant, by the letter in its name.
-_WIDTHS = {"b": 16, "c": 32, "d": 32, "e": 64, "n": 16}
-
-
 def _mathematics(program: Program) -> tuple[int, str]:
     """Return the elements of a whole vector, and the declarations of the functions called."""
-    if not program.calls:
+    if not program.function:
         return 1, ""
     host = native.host()
     if isinstance(host, str):
         raise native.BuildError(host)
-    widest = 0
     for name in sorted(program.calls):
-        variants = host.simd_math.get(name)
-        if not variants:
+        if name not in host.simd_math:
             raise native.BuildError(f"this machine has no SIMD variant of {name}")
-        found = re.match(r"_ZGV([a-z])N(\d+)", variants[0])
-        if found is None:
-            raise native.BuildError(f"{variants[0]} does not say how many elements it takes")
-        widest = max(widest, _WIDTHS[found[1]] // int(found[2]))
-    return host.vector_bytes // widest, native.simd_attributes(program.calls)
+    fused = any("@llvm.fma." in need for body in program.bodies if body for need in body.needs)
+    if fused and architecture() == "x86_64" and "+fma" not in host.features.split(","):
+        raise native.BuildError("this CPU has no fused multiply-add, with which powers are made")
+    declared = native.simd_attributes(program.calls) if program.calls else ""
+    return host.vector_bytes // program.function, declared

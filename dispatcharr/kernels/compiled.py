@@ -15,30 +15,39 @@ happens only when a flag is up that somebody asked for.
 
 from __future__ import annotations
 
+import copy
 import ctypes
+import functools
+import operator
 from collections.abc import Callable, Collection, Hashable, Sequence
 
 import numpy
 
-from dispatcharr.kernels import native
+from dispatcharr.kernels import crew, native
 from dispatcharr.kernels.bound import Bound, Family, bind, foresee, forms, know
 from dispatcharr.kernels.build import Builder, shared_builder
 from dispatcharr.kernels.compiled_reduce import States
 from dispatcharr.kernels.errors import Heard, recomputed
 from dispatcharr.kernels.llvm_flags import BITS
 from dispatcharr.kernels.target import architecture
-from dispatcharr.plan.region import ERROR_KINDS, Region
+from dispatcharr.plan.region import ERROR_KINDS, Region, parts_of
+from dispatcharr.storage import pool
 
 __all__ = ["Job", "kernel", "order", "prepare", "ready", "refusal"]
 
 _ALL = frozenset(ERROR_KINDS)
 _HINTS = _ALL - {"underflow"}
+#: The flags that say anything: others, such as that of inexact results, are up nearly always.
+_TOLD = {
+    machine: functools.reduce(operator.or_, [bits[kind] for kind in _ALL])
+    for machine, bits in BITS.items()
+}
 
 
 class Job:
     """A region bound to its buffers, cut into tasks."""
 
-    __slots__ = ("_address", "_bound", "_boxes", "_function", "_held", "_states", "_watch",
+    __slots__ = ("_address", "_bound", "_cut", "_function", "_held", "_states", "_watch",
                  "_words", "count", "errors")  # fmt: skip
 
     def __init__(
@@ -54,14 +63,16 @@ class Job:
         for operand, row in zip(operands, bound.rows, strict=False):
             words.append(_start(operand))
             words += row
-        self._states: States | None = None
-        if bound.reducing is not None:
-            self._states = States(bound.program, bound.reducing, cut.segments)
-            words += self._states.words()
+        pairs = zip(bound.program.foldings, bound.reductions, strict=True)
+        self._states = [States(folding, one, cut.segments) for folding, one in pairs]
+        for states in self._states:
+            words += states.words()
+        for states in self._states:
+            words += states.steps()
         self._words = (ctypes.c_int64 * len(words))(*words)
         self._address = ctypes.addressof(self._words)
         self._bound = bound
-        self._boxes = cut.boxes
+        self._cut = cut
         self._function = function
         self._held = held
         self._watch = watch
@@ -70,28 +81,74 @@ class Job:
 
     def run(self, task: int) -> None:
         """Run one task."""
-        for box in self._boxes[task]:
+        for box in self._cut.boxes[task]:
             self._function(self._address, box)
+
+    def run_all(self, threads: int) -> bool:
+        """Run all tasks on at most ``threads`` threads; False where only :meth:`run` can."""
+        if not crew.COMPILED:
+            return False
+        crew.run(self._bound.function_address, self._address, self._cut.table, threads)
+        return True
+
+    def fresh(self) -> Job:
+        """Return a job for the same kernel and layouts, without buffers as yet."""
+        job = copy.copy(self)
+        words = self._words[:]
+        job._states = [one.fresh() for one in self._states]
+        own = [word for one in job._states for word in one.words()]
+        own += [word for one in job._states for word in one.steps()]
+        words[len(words) - len(own) :] = own
+        job._words = (ctypes.c_int64 * len(words))(*words)
+        job._address = ctypes.addressof(job._words)
+        job.let_go()
+        return job
+
+    def rebind(
+        self, inputs: Sequence[numpy.ndarray], outputs: Sequence[numpy.ndarray],
+        places: tuple[tuple[int, ...], tuple[int, ...]],
+    ) -> None:  # fmt: skip
+        """Have it run on other buffers, whose addresses belong at these places of its table."""
+        self._words[0] = 0
+        pool.point(self._address, places[0], inputs)
+        pool.point(self._address, places[1], outputs[: len(places[1])])
+        self._held = inputs, outputs
+        self.errors = set()
+        for states in self._states:
+            states.start()
+
+    def let_go(self) -> None:
+        """Keep no buffer alive any more."""
+        self._held = (), ()
+
+    def places(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return where the addresses of inputs are in the table, and those of outputs."""
+        found, at = [], 2
+        for row in self._bound.rows:
+            found.append(at)
+            at += 1 + len(row)
+        inputs = len(self._held[0])
+        return tuple(found[:inputs]), tuple(found[inputs + len(self._bound.parameters) :])
 
     def finish(self) -> None:
         """Join partial reductions and find out which floating-point errors were met."""
-        if self._states is not None:
-            heard = Heard()
-            self._states.finish(self._held[1][-1], heard)
-            self.errors |= {(kind, name) for kind, name in heard.errors if kind in self._watch}
-        flags = self._words[0]
-        if flags and self._states is not None:
-            self._in_order(flags)
+        targets = self._held[1][len(self._held[1]) - len(self._states) :]
+        flags = self._words[0] & _TOLD[architecture()]
+        for number, (states, target) in enumerate(zip(self._states, targets, strict=True)):
+            if states.is_final(flags) or not self._in_order(number, target):
+                heard = Heard()
+                states.finish(target, heard)
+                self.errors |= {one for one in heard.errors if one[0] in self._watch}
         if flags and self._watch:
             self._name_errors(flags)
 
-    def _in_order(self, flags: int) -> None:
-        """Have ``blocks`` multiply from the first to the last where lanes of it overflowed."""
-        bound, (inputs, outputs) = self._bound, self._held
-        folding, region = bound.program.folding, bound.region()
-        if folding is not None and folding.unsteady and flags & BITS[architecture()]["overflow"]:
-            if region is not None and not _overwrites(inputs, outputs):
-                recomputed(region, inputs, frozenset(), outputs[-1])
+    def _in_order(self, number: int, target: numpy.ndarray) -> bool:
+        """Have ``blocks`` reduce what depends on the order of elements, if it can."""
+        region, (inputs, outputs) = self._bound.region(), self._held
+        if region is None or _overwrites(inputs, outputs):
+            return False
+        recomputed(parts_of(region)[number], inputs, frozenset(), target)
+        return True
 
     def _name_errors(self, flags: int) -> None:
         bits = BITS[architecture()]
@@ -201,6 +258,8 @@ def prepare(
     function = bound.ready(builder, buy)
     if function is None:
         return builder.why_not(bound.key)
+    # Lines of results that were just read as inputs are in the nearest cache.
+    stream = stream and not _overwrites(inputs, outputs)
     return Job(bound, function, (inputs, outputs), pieces, watched, stream)
 
 
@@ -246,8 +305,8 @@ def order(
 
 def _untold(family: Family, watched: frozenset[str]) -> str | None:
     """Return why the errors asked for cannot be told, if that is so."""
-    if "underflow" in watched and family.calls:
-        return "which results of SIMD functions underflow is told by NumPy's own loops alone"
+    if "underflow" in watched and family.function:
+        return "which results of functions underflow is told by NumPy's own loops alone"
     return None
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 import numpy
 
-from dispatcharr.kernels import contract_tiles, native
+from dispatcharr.kernels import crew, native
 from dispatcharr.kernels.contract_kind import Kind, kind_of
 from dispatcharr.kernels.contract_tiles import PADDING, SLICE, tiles_text
 from dispatcharr.kernels.contract_vectors import Way, vectors_text
@@ -41,11 +41,6 @@ _WORTH_WAKING = 30e-6
 _SMALLEST_PIECE = 1 << 16
 #: Work of a matrix, in words, under which several of a stack make one task.
 _SMALL_MATRIX = 1 << 18
-
-#: Where a row of the table has the addresses of packed operands.
-_PACKED = contract_tiles.FIELDS.index("packed_a")
-
-Function = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,45 +102,63 @@ class Job:
         self._room = room
         self._finish = finish
 
-    def run(self, function: Function, threads: int) -> int:
-        """Run it with its kernel on at most so many threads; return how many there were."""
-        table, room, width = self._table, self._room, self._width
+    def run(self, address: int, threads: int) -> int:
+        """Run it with the kernel at ``address`` on at most so many threads.
+
+        Returns how many there were.
+        """
+        start, apart = ctypes.addressof(self._table), 8 * self._width
         threads = max(min(threads, self._count, int(self.seconds / _WORTH_WAKING)), 1)
-        start = ctypes.addressof(table)
-        free: list[tuple[list[int], numpy.ndarray]] = []
-
-        def run(task: int) -> None:
-            if not room:
-                function(start + task * width * 8, 0)
-                return
-            try:
-                memory = free.pop()
-            except IndexError:
-                memory = _reserve(room)
-            place = task * width + _PACKED
-            for part, address in enumerate(memory[0]):
-                table[place + part] = address
-            function(start + task * width * 8, 0)
-            free.append(memory)
-
-        if threads == 1:
-            for task in range(self._count):
-                run(task)
+        room, memory = _reserve(self._room, threads)
+        if crew.COMPILED:
+            found = crew.run_table(address, start, apart, self._count, threads, *room)
         else:
-            shared_pool().run(run, self._count, threads)
+            _on_the_pool(native.function(address), (start, apart, self._count), threads, room)
+            found = threads
+        del memory
         if self._finish is not None:
             self._finish()
-        return threads
+        return found
 
 
-def _reserve(room: tuple[int, ...]) -> tuple[list[int], numpy.ndarray]:
-    """Return the addresses of parts of new memory of these sizes, and the memory."""
-    starts = [0]
-    for nbytes in room:
-        starts.append(-(-(starts[-1] + nbytes) // 64) * 64)
-    memory = numpy.empty(starts[-1] + 64, numpy.uint8)
+def _on_the_pool(
+    function: Callable[[int, int], None], tables: tuple[int, int, int], threads: int,
+    room: tuple[int, int],
+) -> None:  # fmt: skip
+    """Run a kernel on each of its tables, on Python threads."""
+    (start, apart, count), (first, step) = tables, room
+    free = [first + step * thread for thread in range(threads)]
+
+    def run(task: int) -> None:
+        mine = free.pop()
+        function(start + task * apart, mine)
+        free.append(mine)
+
+    if threads == 1:
+        for task in range(count):
+            run(task)
+    else:
+        shared_pool().run(run, count, threads)
+
+
+def _reserve(room: tuple[int, ...], threads: int) -> tuple[tuple[int, int], numpy.ndarray]:
+    """Return new memory of these sizes for each thread.
+
+    Returns
+    -------
+    tuple
+        Where the first thread's table of addresses is and how far the next one is from there, and
+        the memory.
+    """
+    head = -(-8 * len(room) // 64) * 64
+    *places, apart = itertools.accumulate([-(-nbytes // 64) * 64 for nbytes in room], initial=head)
+    memory = numpy.empty(apart * threads + 64, numpy.uint8)
     base = -(-_address(memory) // 64) * 64
-    return [base + start for start in starts[:-1]], memory
+    starts = range(base, base + apart * threads, apart) if apart else range(0)
+    for one in starts:
+        table = (ctypes.c_int64 * len(room)).from_address(one)
+        table[:] = [one + place for place in places]
+    return (base, apart), memory
 
 
 def prepare(a: numpy.ndarray, b: numpy.ndarray, c: numpy.ndarray, threads: int) -> Job | None:
@@ -273,7 +286,7 @@ def _tiles(
             a_place + first * steps[0] + top * a_row, a_row, a_k,
             b_place + first * steps[1] + left * b_column, b_column, b_k,
             c_place + first * steps[2] + top * c_row + left * c_column, c_row,
-            bottom - top, right - left, summed, 0, 0, 0, last - first, *steps,
+            bottom - top, right - left, summed, last - first, *steps,
         )
         for a_place, b_place, c_place in _places(outer[:-1], a, b, c)
         for first, last in runs

@@ -18,12 +18,14 @@ from dataclasses import dataclass
 from dispatcharr.kernels.contract_kind import Kind, support
 from dispatcharr.kernels.llvm_text import Text, metadata
 
-__all__ = ["FIELDS", "PADDING", "SLICE", "tiles_text"]
+__all__ = ["FIELDS", "PADDING", "ROOM", "SLICE", "tiles_text"]
 
 FIELDS = (
     "a", "a_row", "a_k", "b", "b_column", "b_k", "c", "c_row", "rows", "columns", "summed",
-    "packed_a", "packed_b", "sums", "count", "a_next", "b_next", "c_next",
+    "count", "a_next", "b_next", "c_next",
 )  # fmt: skip
+#: What the second table holds: memory of the thread's own, to work in.
+ROOM = ("packed_a", "packed_b", "sums")
 #: Bytes of words along the summed axis that are packed at once.
 SLICE = 1024
 #: Rows, and bytes of a row, by which whoever calls makes the memory larger than the block.
@@ -74,11 +76,12 @@ def tiles_text(kind: Kind, vector_bytes: int, features: str) -> str:
 
 
 def _entry() -> str:
-    text = Text("define void @kernel(ptr %table, ptr %unused) nounwind")
+    text = Text("define void @kernel(ptr %table, ptr %room) nounwind")
     values = {}
-    for place, name in enumerate(FIELDS):
-        address = text.ahead("%table", str(8 * place))
-        values[name] = text.let(f"load {_type(name)}, ptr {address}, align 8")
+    for table, names in (("%table", FIELDS), ("%room", ROOM)):
+        for place, name in enumerate(names):
+            address = text.ahead(table, str(8 * place))
+            values[name] = text.let(f"load {_type(name)}, ptr {address}, align 8")
     with text.loop("0", values["count"]) as one:
         for name in ("a", "b", "c"):
             values[f"{name} here"] = text.ahead(values[name], one, values[f"{name}_next"])
@@ -90,7 +93,7 @@ def _entry() -> str:
     return text.end()
 
 
-_BLOCK = FIELDS[: FIELDS.index("count")]
+_BLOCK = FIELDS[: FIELDS.index("count")] + ROOM
 
 
 def _type(name: str) -> str:

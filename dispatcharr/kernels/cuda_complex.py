@@ -53,6 +53,8 @@ def complex_sum_of(given: Given) -> Folding | str:
         finish.append(
             "re = __longlong_as_double(end.initial) + re; im = __longlong_as_double(end.more) + im;"
         )
+    if given.name == "mean":
+        finish.append("re /= end.count; im /= end.count;")
     return _made(given, "a.re + b.re, a.im + b.im", fields, flags, {
         "begin": "run.r.re = run.r.im = 0; run.seen = 0;",
         "join": " ".join([*join, f"state.{seen} = a.{seen} | b.{seen};"]),

@@ -39,6 +39,8 @@ def folding_of(
     make = _MAKERS.get(row.name)
     if make is None or value.str[1:] not in _KNOWN or reducing.dtype.str[1:] not in _KNOWN:
         return f"{row.name} of {value} is reduced on the host"
+    if value.kind == "c" and row.name.startswith("nan"):
+        return f"{row.name} of {value} is reduced on the host"
     if row.unsure:
         return f"what a mask leaves for {row.name} may be too little, which NumPy says at once"
     if "underflow" in watch and row.cost in _ROUNDED and reducing.dtype.kind in "fc":

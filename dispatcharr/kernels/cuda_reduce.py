@@ -159,6 +159,8 @@ def _program(region: Region) -> tuple[Reducing, Piece, Folding] | str:
     if region.elements == 0 or not region.shape:
         return "what is empty or has no axes is reduced on the host"
     wanted = [*region.outputs, *reducing.reads]
+    if region.others:
+        return "several reductions of one expression are made in one pass on the host only"
     made = piece(region, wanted, region.watch, scalars_of(region))
     if isinstance(made, str):
         return made

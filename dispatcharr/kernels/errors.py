@@ -15,7 +15,7 @@ import numpy
 from dispatcharr.kernels import blocks
 from dispatcharr.kernels.llvm import Program
 from dispatcharr.ops.row import Elementwise
-from dispatcharr.plan.region import Instruction, Reducing, Region
+from dispatcharr.plan.region import Instruction, Reducing, Region, parts_of
 
 __all__ = ["Heard", "Suspects", "recomputed"]
 
@@ -51,7 +51,7 @@ class Suspects:
             if body is None:
                 continue
             unsure |= body.spurious
-            if body.calls:
+            if body.function:
                 hinted |= body.spurious
             for kind in body.flags | body.spurious:
                 self._by_kind.setdefault(kind, []).append(_name(instruction))
@@ -97,6 +97,8 @@ def recomputed(
 
     Nothing is stored but, where there is a ``target`` for it, the result of a reduction.
     """
+    if region.others:
+        return set().union(*[recomputed(one, inputs, kinds) for one in parts_of(region)])
     reducing = region.reducing
     results = [numpy.empty(0)]
     if reducing is not None:
@@ -106,6 +108,8 @@ def recomputed(
     widest = max((d.itemsize for i in region.program for d in i.dtypes), default=8)
     pieces = max(region.elements * widest // _BLOCK_BYTES, 1)
     work = blocks.prepare(quiet, inputs, results, _BLOCK_BYTES, pieces)
+    if not isinstance(work, blocks.Job):
+        raise TypeError("a region of one reduction is one job")
     work.cut.plain = False  # a block at a time and into scratch, single instructions too
     for task in range(work.count):
         work.run(task)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy
 
 from dispatcharr.kernels.llvm_state import (
+    FLAG,
     INT,
     Arrays,
     Code,
@@ -105,8 +106,12 @@ def _as_nan(value: Dtype, least: str, skip: bool, flag: int = 1) -> Code:
 # -- places ---------------------------------------------------------------------------------------
 
 
-def place_of(greater: bool) -> Maker:
-    """Return the maker of ``argmax`` or ``argmin``: NaN comes first, then the earlier of equals."""
+def place_of(greater: bool, skip: bool = False) -> Maker:
+    """Return the maker of ``argmax`` or ``argmin``: NaN comes first, then the earlier of equals.
+
+    With ``skip`` NaN stands for the last in order, as in NumPy, and a flag says whether there was
+    anything else.
+    """
 
     def make(value: Dtype, state: Dtype, masked: bool) -> Folding | str:
         kind, real = kind_of(value), value.kind == "f"
@@ -116,6 +121,10 @@ def place_of(greater: bool) -> Maker:
         def lift(lanes: Lanes, x: str, chosen: str | None, place: str) -> State:
             if not real:
                 return [x, place]
+            if skip:
+                is_present = present(lanes, value, x, chosen)
+                number = lanes.choose(kind, is_present, x, lanes.all(kind, text_of))
+                return [number, place, is_present]
             is_missing = missing(lanes, value, x)
             number = lanes.choose(kind, is_missing, lanes.all(kind, text_of), x)
             return [number, place, is_missing]
@@ -123,26 +132,28 @@ def place_of(greater: bool) -> Maker:
         def row_state(fields: Arrays) -> tuple[numpy.ndarray, ...]:
             # Places count from the start of the space, so segments add no length to them.
             nothing = numpy.zeros((len(fields[0]),) + (1,) * (fields[0].ndim - 1), numpy.intp)
-            return fields[1].astype(numpy.intp, copy=False), fields[0], nothing
+            found = fields[1].astype(numpy.intp, copy=False), fields[0], nothing
+            return (*found, fields[2] == 0) if skip else found
 
         nowhere = numpy.iinfo(INT).max
         return Folding(
             (kind, "i64", "i1")[: 2 + real],
             (text_of, str(nowhere), "false")[: 2 + real],
             lift,
-            _earlier_and_better(value, greater),
-            (value, INT),
-            (last, nowhere),
+            _earlier_and_better(value, greater, skip),
+            (value, INT, FLAG)[: 2 + skip],
+            (last, nowhere, 0)[: 2 + skip],
             row_state,
-            _as_nan(value, text_of, skip=False, flag=2) if real else None,
+            _as_nan(value, text_of, skip=False, flag=2) if real and not skip else None,
             placed=True,
-            extreme=extreme_of(greater)(value, state, masked),
+            extreme=extreme_of(greater, skip)(value, state, masked),
+            skips=skip,
         )
 
     return make
 
 
-def _earlier_and_better(value: Dtype, greater: bool) -> Merge:
+def _earlier_and_better(value: Dtype, greater: bool, skip: bool) -> Merge:
     kind, real = kind_of(value), value.kind == "f"
     test, equal = _order(value, greater), "fcmp oeq" if real else "icmp eq"
 
@@ -153,7 +164,9 @@ def _earlier_and_better(value: Dtype, greater: bool) -> Merge:
         earlier = text.let(f"icmp slt {lanes.type('i64')} {b[1]}, {a[1]}")
         take = lanes.do("or", "i1", better, lanes.do("and", "i1", same, earlier))
         joined = []
-        if real:
+        if skip:
+            joined = [lanes.do("or", "i1", a[2], b[2])]
+        elif real:
             # NaN beats what is none; of two, the earlier.
             alone = lanes.do("and", "i1", b[2], lanes.negate(a[2]))
             among = lanes.do("and", "i1", lanes.do("and", "i1", a[2], b[2]), earlier)

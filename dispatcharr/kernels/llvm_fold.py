@@ -6,6 +6,12 @@ from dataclasses import dataclass
 
 import numpy
 
+from dispatcharr.kernels.llvm_complex import (
+    complex_extreme_of,
+    complex_moments_of,
+    complex_total_of,
+    truth,
+)
 from dispatcharr.kernels.llvm_extremes import extreme_of, place_of
 from dispatcharr.kernels.llvm_state import (
     FLAG,
@@ -32,7 +38,7 @@ __all__ = ["folding_of"]
 def folding_of(reducing: Reducing, value: Dtype) -> Folding | str:
     """Return how ``reducing`` folds elements of dtype ``value``, or why it is not compiled."""
     make = _MAKERS.get(reducing.row.name)
-    if make is None or value.kind not in "biuf":
+    if make is None or (value.kind == "c" and reducing.row.name not in _OF_COMPLEX):
         return f"{reducing.row.name} of {value} is reduced by NumPy"
     return make(value, reducing.state_dtype or value, reducing.mask is not None)
 
@@ -73,6 +79,8 @@ class _Total:
     counts: bool = False
 
     def __call__(self, value: Dtype, state: Dtype, masked: bool) -> Folding | str:
+        if value.kind == "c":
+            return complex_total_of(self.product, self.skip, self.counts, value, state, masked)
         if not _castable(value, state):
             return f"accumulating {value} in {state} is left to NumPy"
         kind = kind_of(state)
@@ -131,12 +139,16 @@ class _Total:
 # -- truth ----------------------------------------------------------------------------------------
 
 
+def _true(lanes: Lanes, value: Dtype, x: str) -> str:
+    return truth(lanes, value, x) if value.kind == "c" else true(lanes, value, x)
+
+
 def _truth(both: bool) -> Maker:
     """Return the maker of ``all`` or ``any``."""
 
     def make(value: Dtype, state: Dtype, masked: bool) -> Folding | str:
         def lift(lanes: Lanes, x: str, chosen: str | None, place: str) -> State:
-            found = true(lanes, value, x)
+            found = _true(lanes, value, x)
             if chosen is None:
                 return [found]
             if both:
@@ -159,7 +171,7 @@ def _truth(both: bool) -> Maker:
 
 def _count(value: Dtype, state: Dtype, masked: bool) -> Folding | str:
     def lift(lanes: Lanes, x: str, chosen: str | None, place: str) -> State:
-        found = true(lanes, value, x)
+        found = _true(lanes, value, x)
         if lanes.count > 1:  # a bit per lane, and one instruction that counts them
             word = f"i{lanes.count}"
             bits = lanes.text.let(f"bitcast {lanes.type('i1')} {found} to {word}")
@@ -183,6 +195,8 @@ def _moments(skip: bool) -> Maker:
     """Return the maker of variances, which are joined as the rows of NumPy's states are."""
 
     def make(value: Dtype, state: Dtype, masked: bool) -> Folding | str:
+        if value.kind == "c":
+            return complex_moments_of(skip, value, state, _joined_moments)
         if value.char not in "fd" or not _castable(value, state):
             return f"the variance of {value} in {state} is left to NumPy"
         kind = kind_of(state)
@@ -197,33 +211,51 @@ def _moments(skip: bool) -> Maker:
             zero = lanes.all(kind, "0.0")
             return [lanes.choose(kind, chosen, cast, zero), lanes.choose(kind, chosen, one, zero)]
 
-        def merge(lanes: Lanes, a: State, b: State) -> State:
-            """Join (mean, count, spread) as Chan, Golub and LeVeque do."""
-            total = lanes.plus(kind, a[1], b[1])
-            zero, type_ = lanes.all(kind, "0.0"), lanes.type(kind)
-            nothing = lanes.text.let(f"fcmp oeq {type_} {total}, {zero}")
-            whole = lanes.choose(kind, nothing, lanes.all(kind, "1.0"), total)
-            share = lanes.do("fdiv", kind, b[1], whole)
-            alike = lanes.text.let(f"fcmp oeq {type_} {a[0]}, {b[0]}")
-            # Means that overflowed alike are no distance apart.
-            right = lanes.choose(kind, alike, zero, b[0])
-            left = lanes.choose(kind, alike, zero, a[0])
-            apart = lanes.do("fsub", kind, right, left)
-            mean = lanes.plus(kind, a[0], lanes.times(kind, apart, share))
-            weight = lanes.times(kind, a[1], share)
-            alone = lanes.text.let(f"fcmp oeq {type_} {weight}, {zero}")
-            gap = lanes.choose(kind, alone, zero, apart)
-            between = lanes.times(kind, lanes.times(kind, gap, gap), weight)
-            spread = lanes.plus(kind, lanes.plus(kind, a[2], b[2]), between)
-            return [mean, total, spread]
-
         def row_state(fields: Arrays) -> tuple[numpy.ndarray, ...]:
             return fields[1].astype(numpy.float64), fields[0], fields[2]
 
         zeros = (constant(state, 0),) * 3
         return Folding(
-            (kind,) * 3, zeros, lift, merge, (state,) * 3, (0.0,) * 3, row_state, moments=True
-        )
+            (kind,) * 3, zeros, lift, _joined_moments(kind, 1), (state,) * 3, (0.0,) * 3,
+            row_state, moments=True,
+        )  # fmt: skip
+
+    return make
+
+
+def _joined_moments(kind: str, parts: int) -> Merge:
+    """Return the merge of (mean in each part, count, spread) of Chan, Golub and LeVeque."""
+
+    def merge(lanes: Lanes, a: State, b: State) -> State:
+        total = lanes.plus(kind, a[parts], b[parts])
+        zero, type_ = lanes.all(kind, "0.0"), lanes.type(kind)
+        nothing = lanes.text.let(f"fcmp oeq {type_} {total}, {zero}")
+        whole = lanes.choose(kind, nothing, lanes.all(kind, "1.0"), total)
+        share = lanes.do("fdiv", kind, b[parts], whole)
+        weight = lanes.times(kind, a[parts], share)
+        alone = lanes.text.let(f"fcmp oeq {type_} {weight}, {zero}")
+        means, spread = [], lanes.plus(kind, a[-1], b[-1])
+        for ours, theirs in zip(a[:parts], b[:parts], strict=True):
+            alike = lanes.text.let(f"fcmp oeq {type_} {ours}, {theirs}")
+            # Means that overflowed alike are no distance apart.
+            right = lanes.choose(kind, alike, zero, theirs)
+            left = lanes.choose(kind, alike, zero, ours)
+            apart = lanes.do("fsub", kind, right, left)
+            means.append(lanes.plus(kind, ours, lanes.times(kind, apart, share)))
+            gap = lanes.choose(kind, alone, zero, apart)
+            between = lanes.times(kind, lanes.times(kind, gap, gap), weight)
+            spread = lanes.plus(kind, spread, between)
+        return [*means, total, spread]
+
+    return merge
+
+
+def _extreme(greater: bool) -> Maker:
+    """Return the maker of ``max`` or ``min``."""
+
+    def make(value: Dtype, state: Dtype, masked: bool) -> Folding | str:
+        made = complex_extreme_of if value.kind == "c" else extreme_of
+        return made(greater)(value, state, masked)
 
     return make
 
@@ -232,8 +264,8 @@ _MAKERS: dict[str, Maker] = {
     "sum": _Total(),
     "prod": _Total(product=True),
     "mean": _Total(counts=True),
-    "min": extreme_of(False),
-    "max": extreme_of(True),
+    "min": _extreme(False),
+    "max": _extreme(True),
     "any": _truth(False),
     "all": _truth(True),
     "count_nonzero": _count,
@@ -246,6 +278,13 @@ _MAKERS: dict[str, Maker] = {
     "nanmean": _Total(skip=True, counts=True),
     "nanmin": extreme_of(False, skip=True),
     "nanmax": extreme_of(True, skip=True),
+    "nanargmin": place_of(False, skip=True),
+    "nanargmax": place_of(True, skip=True),
     "nanvar": _moments(True),
     "nanstd": _moments(True),
 }
+#: Those whose makers know complex elements.
+_OF_COMPLEX = {
+    "sum", "prod", "mean", "min", "max", "any", "all", "count_nonzero", "var", "std", "nansum",
+    "nanprod", "nanmean",
+}  # fmt: skip

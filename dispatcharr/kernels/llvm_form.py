@@ -12,9 +12,9 @@ s     any other stride, known at run time
 ====  ==================================================================
 
 Inner axes of few elements are unrolled, so that the loop over the next axis is the one that is
-vectorised. Where functions of the SIMD math library are called they are packed into whole vectors
-instead. An operand that is contiguous along the last axis but one is read in tiles, so that what
-is loaded with one of its cache lines is used before it goes.
+vectorised. Where functions are computed, which are dear for a single element, they are packed into
+whole vectors instead. An operand that is contiguous along the last axis but one is read in tiles,
+so that what is loaded with one of its cache lines is used before it goes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 from dispatcharr.kernels.llvm_program import Program
 
-__all__ = ["PACKED", "TILE", "Form", "form_of"]
+__all__ = ["ONE_BLOCK", "PACKED", "TILE", "Form", "form_of"]
 
 #: Longest inner axis that is unrolled. LLVM shuffles groups of up to 8 elements between memory and
 #: vectors; longer rows nearly fill vectors by themselves.
@@ -43,6 +43,11 @@ _SHUFFLED = 4
 #: call has its cost, long ones since states then are read from caches less often. Between them,
 #: several streams of memory are slower than one (5.7 ms and 2.4 ms for 80 MB, rows of 80 elements).
 _FEW, _MANY = 32, 2048
+
+#: Longest inner axis that is folded in few lanes, as NumPy does: one with more elements fills many.
+FEW_LANES = 64
+#: Longest inner axis that is folded as one block.
+ONE_BLOCK = 1024
 
 Strides = Sequence[int]
 
@@ -68,6 +73,11 @@ class Form:
         Whether only whole vectors are computed.
     several : bool
         Whether several rows at a time are added to a row of states.
+    lean, flat : bool
+        Whether each row is folded as one block, into a result of its own; whether rows follow each
+        other in memory, so that several are computed at a time.
+    few : bool
+        Whether rows are folded in few lanes.
     """
 
     rank: int
@@ -78,6 +88,9 @@ class Form:
     packed: bool = False
     whole: bool = False
     several: bool = False
+    lean: bool = False
+    flat: bool = False
+    few: bool = False
 
 
 def form_of(program: Program, shape: Sequence[int], strides: Sequence[Strides]) -> Form:
@@ -92,7 +105,7 @@ def form_of(program: Program, shape: Sequence[int], strides: Sequence[Strides]) 
     strides : sequence of sequence of int
         Byte strides of each operand, 0 where it is broadcast; empty for constants.
     """
-    rank, whole = len(shape), bool(program.calls)
+    rank, whole = len(shape), bool(program.function)
     kinds = "".join(
         _kind(operand.dtype.itemsize, operand.role, own, shape[-1], whole)
         for operand, own in zip(program.operands, strides, strict=True)
@@ -112,16 +125,32 @@ def form_of(program: Program, shape: Sequence[int], strides: Sequence[Strides]) 
 def _reducing_form(
     program: Program, shape: Sequence[int], strides: Sequence[Strides], kinds: str
 ) -> Form:
-    rank, reducing, whole = len(shape), program.region.reducing, bool(program.calls)
-    if rank == 1 or whole or reducing is None:
+    rank, reducing, whole = len(shape), program.region.reducing, bool(program.function)
+    if rank == 1 or reducing is None:
+        return Form(rank, kinds, whole=whole)
+    if program.inner and rank - 2 not in reducing.axes and shape[-1] <= ONE_BLOCK:
+        if whole or shape[-1] > UNROLLED or shape[-2] <= UNROLLED:
+            flat = _flat(program, shape, strides, kinds)
+            few = shape[-1] <= FEW_LANES
+            return Form(rank, kinds, whole=whole, lean=True, flat=flat, few=few)
+    if whole:
         return Form(rank, kinds, whole=whole)
     if not program.inner:
-        mixed = rank - 2 not in reducing.axes or program.folding is None or program.folding.moments
+        added = rank - 2 in reducing.axes and not all(one.moments for one in program.foldings)
         streams = shape[-1] <= _FEW or shape[-1] >= _MANY
-        return Form(rank, kinds, several=streams and not mixed)
+        return Form(rank, kinds, several=streams and added)
     if shape[-1] > UNROLLED or shape[-2] <= UNROLLED or rank - 2 in reducing.axes:
         return Form(rank, kinds)
     return Form(rank, kinds, short=shape[-1], outer=_outer(program, shape, strides))
+
+
+def _flat(program: Program, shape: Sequence[int], strides: Sequence[Strides], kinds: str) -> bool:
+    """Return whether all operands, but states, go on from the end of one row to the next."""
+    return all(
+        kind == "0" or (kind == "c" and own[-2] == shape[-1] * operand.dtype.itemsize)
+        for operand, own, kind in zip(program.operands, strides, kinds, strict=True)
+        if operand.role != "field"
+    )
 
 
 def _outer(

@@ -39,12 +39,22 @@ class Program:
     dtypes: tuple[numpy.dtype[Any], ...]
     bodies: tuple[Body | None, ...]
     operands: tuple[Operand, ...]
-    folding: Folding | None
+    foldings: tuple[Folding, ...]
+
+    @property
+    def folding(self) -> Folding | None:
+        """How the first reduction folds."""
+        return self.foldings[0] if self.foldings else None
 
     @property
     def calls(self) -> frozenset[str]:
         """Functions of the mathematical library."""
         return frozenset(name for body in self.bodies if body is not None for name in body.calls)
+
+    @property
+    def function(self) -> int:
+        """Bytes of the widest floats in which a function is approximated, 0 if there is none."""
+        return max((body.function for body in self.bodies if body is not None), default=0)
 
     @property
     def inner(self) -> bool:
@@ -155,14 +165,14 @@ def program_of(region: Region) -> Program | str:
             given = parameters(instruction)
             operands += [Operand(value.dtype, register, "parameter") for value in given]
     operands += [Operand(dtypes[register], register, "output") for register in region.outputs]
-    folding = None
-    if region.reducing is not None:
-        found = folding_of(region.reducing, dtypes[region.reducing.register])
+    foldings = []
+    for reducing in region.reductions:
+        found = folding_of(reducing, dtypes[reducing.register])
         if isinstance(found, str):
             return found
-        folding = found
-        operands += [Operand(dtype, f, "field") for f, dtype in enumerate(folding.dtypes)]
-    return Program(region, tuple(dtypes), tuple(bodies), tuple(operands), folding)
+        foldings.append(found)
+        operands += [Operand(dtype, f, "field") for f, dtype in enumerate(found.dtypes)]
+    return Program(region, tuple(dtypes), tuple(bodies), tuple(operands), tuple(foldings))
 
 
 def _scalars(region: Region) -> frozenset[int]:

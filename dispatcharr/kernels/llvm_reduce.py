@@ -28,7 +28,7 @@ from dispatcharr.kernels.llvm_state import (
 )
 from dispatcharr.kernels.llvm_text import Text, memory_type
 
-__all__ = ["BLOCK", "SLOTS", "TILE_COLUMNS", "TILE_ROWS", "Reducer", "reducer_of"]
+__all__ = ["BLOCK", "SLOTS", "TILE_COLUMNS", "TILE_ROWS", "Reducer", "reducers_of"]
 
 #: Elements that are folded in lanes before states are joined pairwise.
 BLOCK = 1024
@@ -37,6 +37,8 @@ SLOTS = 2 + 64 * 4
 #: Rows by columns that are folded at a time where states lie side by side.
 TILE_ROWS, TILE_COLUMNS = 16, 256
 _TILE_LANES = 16
+#: As many as NumPy has accumulators.
+_FEW_LANES = 8
 #: Elements that are counted at a time, a bit for each.
 _TALLY = 64
 _WORD = 8
@@ -46,15 +48,21 @@ class Reducer:
     """Makes the functions of one reduction; see the module's docstring."""
 
     def __init__(
-        self, folding: Folding, value: numpy.dtype[numpy.generic], masked: bool
+        self, folding: Folding, value: numpy.dtype[numpy.generic], masked: bool, number: int = 0
     ) -> None:  # fmt: skip
+        #: What the names of its functions end in.
+        self.mark = str(number) if number else ""
         self.folding = folding
         self.value = value
         self.masked = masked
+        #: Rows of a tile that are joined before they are added to a row of states.
+        self.several = 1
+        #: Whether blocks have few elements, and are folded in few lanes.
+        self.few = False
 
-    def definitions(self) -> str:
-        """Return the text of ``block``, ``push`` and ``drain``."""
-        return self._block() + self._push() + self._drain()
+    def definitions(self, alone: bool = False) -> str:
+        """Return the text of ``block`` and, unless it is ``alone``, of ``push`` and ``drain``."""
+        return self._block() if alone else self._block() + self._push() + self._drain()
 
     # -- states in memory -----------------------------------------------------------------------
 
@@ -97,7 +105,11 @@ class Reducer:
         text, dtype = lanes.text, self.value
         pointer = text.ahead(values, i, dtype.itemsize)
         kind = memory_type(dtype) or ""
-        value = lanes.load(kind, pointer, dtype.alignment)
+        if dtype.kind == "c":
+            part = "float" if dtype.itemsize == 8 else "double"
+            value = lanes.load_pairs(part, pointer, dtype.alignment)
+        else:
+            value = lanes.load(kind, pointer, dtype.alignment)
         if dtype.kind == "b":
             value = lanes.convert("zext", "i1", self._set(lanes, value), "i8")
         if not self.masked:
@@ -118,7 +130,7 @@ class Reducer:
     def _block(self) -> str:
         """Return ``block(values, mask, n, at, result)``."""
         text = Text(
-            "define internal void @block(ptr %x, ptr %m, i64 %n, i64 %at, ptr %result) "
+            f"define internal void @block{self.mark}(ptr %x, ptr %m, i64 %n, i64 %at, ptr %result) "
             "noinline nounwind"
         )
         folding = self.folding
@@ -150,12 +162,14 @@ class Reducer:
         start = text.let("add i64 %at, %n")
         # Its elements come after all of the state's, so that a place here loses where they tie.
         joined = self.folding.merge(one, before, [found[0], start, *found[1:]])
+        self.store_state(text, joined, "%result")
         with text.when(text.let(f"icmp eq i64 {joined[1]}, {start}")):
-            self.store_state(text, joined, "%result")
 
             def here(lanes: Lanes, i: str) -> State:
                 value, _ = self.element(lanes, "%x", "%m", i)
                 place = self._places(lanes, text.let(f"add i64 %at, {i}"))
+                if self.folding.skips:
+                    value = extreme.lift(lanes, value, None, i)[0]
                 is_it = self._is_found(lanes, value, found)
                 return [lanes.choose("i64", is_it, place, lanes.all("i64", _NOWHERE))]
 
@@ -168,6 +182,8 @@ class Reducer:
         if self.value.kind != "f":
             return lanes.text.let(f"icmp eq {type_} {value}, {wanted}")
         same = lanes.text.let(f"fcmp oeq {type_} {value}, {wanted}")
+        if self.folding.skips:
+            return same
         missing = lanes.text.let(f"fcmp uno {type_} {value}, {value}")
         return lanes.choose("i1", lanes.spread("i1", found[1]), missing, same)
 
@@ -179,16 +195,16 @@ class Reducer:
         return self.folding.lift(lanes, value, chosen, place)
 
     def _two_passes(self, text: Text) -> State:
-        kind = self.folding.kinds[0]
-        weighed = self._folded(text, (kind,) * 2, ["0.0", "0.0"], self._lifted, added(kind))
+        kind, wide = self.folding.kinds[0], len(self.folding.kinds) - 1
+        weighed = self._folded(text, (kind,) * wide, ["0.0"] * wide, self._lifted, added(kind))
         mean = mean_of(Lanes(text), kind, weighed)
 
         def squared(lanes: Lanes, i: str) -> State:
-            value, weight = self._lifted(lanes, i)
-            return [gap_squared(lanes, kind, value, weight, lanes.spread(kind, mean))]
+            middle = [lanes.spread(kind, part) for part in mean]
+            return [gap_squared(lanes, kind, self._lifted(lanes, i), middle)]
 
         spread = self._folded(text, (kind,), ["0.0"], squared, added(kind))
-        return [mean, weighed[1], spread[0]]
+        return [*mean, weighed[-1], spread[0]]
 
     def _folded(
         self, text: Text, kinds: tuple[str, ...], neutral: list[str],
@@ -196,7 +212,8 @@ class Reducer:
     ) -> State:  # fmt: skip
         """Fold the block's elements: whole rows of lanes first, then what is left one by one."""
         tallied = self.folding.tallied
-        lanes, one = Lanes(text, _TALLY if tallied else lanes_of(kinds)), Lanes(text)
+        width = _FEW_LANES if self.few else lanes_of(kinds)
+        lanes, one = Lanes(text, _TALLY if tallied else width), Lanes(text)
         side_by_side = one if tallied else lanes
         wide = [Variable(side_by_side, k, n) for k, n in zip(kinds, neutral, strict=True)]
         narrow = [Variable(one, k, n) for k, n in zip(kinds, neutral, strict=True)]
@@ -208,7 +225,7 @@ class Reducer:
         with text.when(text.let(f"icmp ne i64 {whole}, 0")):
             total = [v.get() for v in wide]
             if not tallied:
-                total = across(text, kinds, total, merge)
+                total = across(text, kinds, total, merge, width)
             put_all(narrow, merge(one, total, [v.get() for v in narrow]))
         return [v.get() for v in narrow]
 
@@ -227,24 +244,51 @@ class Reducer:
             weighed = add(one, weighed, other)
         mean = mean_of(one, kind, weighed)
         spread = None
-        for value, weight in states:
-            squared = gap_squared(one, kind, value, weight, mean)
+        for state in states:
+            squared = gap_squared(one, kind, state, mean)
             spread = squared if spread is None else one.plus(kind, spread, squared)
-        return [mean, weighed[1], spread or "0.0"]
+        return [*mean, weighed[-1], spread or "0.0"]
 
     def tile(self) -> str:
-        """Return ``tile(values, mask, rows, columns, fields ...)``: moments of each column."""
+        """Return ``tile(values, mask, rows, columns, fields ...)``: columns of a few rows."""
         listed = ", ".join(f"ptr %f{f}" for f in range(len(self.folding.dtypes)))
         text = Text(
-            f"define internal void @tile(ptr %x, ptr %m, i64 %rows, i64 %columns, {listed}) "
+            f"define internal void @tile{self.mark}(ptr %x, ptr %m, i64 %at, i64 %rows, "
+            f"i64 %columns, {listed}) "
             "noinline nounwind"
         )
         whole = text.let(f"and i64 %columns, {-_TILE_LANES}")
+        columns = self._tile_columns if self.folding.moments else self._folded_tile
         with text.loop("0", whole, str(_TILE_LANES)) as j:
-            self._tile_columns(Lanes(text, _TILE_LANES), j)
+            columns(Lanes(text, _TILE_LANES), j)
         with text.loop(whole, "%columns") as j:
-            self._tile_columns(Lanes(text), j)
+            columns(Lanes(text), j)
         return text.end()
+
+    def _folded_tile(self, lanes: Lanes, j: str) -> None:
+        """Add the rows of a tile as they are added to a row of states: several at a time."""
+        text = lanes.text
+        spots = [
+            text.ahead(f"%f{f}", j, dtype.itemsize) for f, dtype in enumerate(self.folding.dtypes)
+        ]
+        kinds = self.folding.kinds
+        found = self.read(lanes, spots)
+        state = [Variable(lanes, kind, one) for kind, one in zip(kinds, found, strict=True)]
+        whole = text.let(f"and i64 %rows, {-self.several}")
+
+        def lifted(i: str) -> State:
+            spot = text.let(f"add i64 {text.let(f'mul i64 {i}, {TILE_COLUMNS}')}, {j}")
+            value, chosen = self.element(lanes, "%x", "%m", spot)
+            place = lanes.spread("i64", text.let(f"add i64 %at, {i}"))
+            return self.folding.lift(lanes, value, chosen, place)
+
+        with text.loop("0", whole, str(self.several)) as i:
+            rows = [lifted(text.let(f"add i64 {i}, {r}")) for r in range(self.several)]
+            joined = self.folded_columns(lanes, rows)
+            put_all(state, self.folding.merge(lanes, [v.get() for v in state], joined))
+        with text.loop(whole, "%rows") as i:
+            put_all(state, self.folding.merge(lanes, [v.get() for v in state], lifted(i)))
+        self.write(lanes, [v.get() for v in state], spots)
 
     def _tile_columns(self, lanes: Lanes, j: str) -> None:
         text, kind = lanes.text, self.folding.kinds[0]
@@ -259,20 +303,21 @@ class Reducer:
                     variable.put(lanes.plus(kind, variable.get(), each))
             return [variable.get() for variable in found]
 
-        weighed = summed(2, lambda state: state)
+        weighed = summed(len(self.folding.kinds) - 1, lambda state: state)
         mean = mean_of(lanes, kind, weighed)
-        spread = summed(1, lambda s: [gap_squared(lanes, kind, s[0], s[1], mean)])
+        spread = summed(1, lambda state: [gap_squared(lanes, kind, state, mean)])
         spots = [
             text.ahead(f"%f{f}", j, dtype.itemsize) for f, dtype in enumerate(self.folding.dtypes)
         ]
-        joined = self.folding.merge(lanes, self.read(lanes, spots), [mean, weighed[1], spread[0]])
+        joined = self.folding.merge(lanes, self.read(lanes, spots), [*mean, weighed[-1], spread[0]])
         self.write(lanes, joined, spots)
 
     # -- pairwise -------------------------------------------------------------------------------
 
     def _push(self) -> str:
         """Return ``push(stack, state)``: add a state, joining those of equal rank."""
-        text = Text("define internal void @push(ptr %stack, ptr %state) noinline nounwind")
+        head = f"define internal void @push{self.mark}(ptr %stack, ptr %state)"
+        text = Text(f"{head} noinline nounwind")
         one = Lanes(text)
         number = text.let("load i64, ptr %stack, align 8")
         depth_at = text.ahead("%stack", "1", _WORD)
@@ -298,7 +343,8 @@ class Reducer:
 
     def _drain(self) -> str:
         """Return ``drain(stack, result)``: join all states that wait, the last first."""
-        text = Text("define internal void @drain(ptr %stack, ptr %result) noinline nounwind")
+        head = f"define internal void @drain{self.mark}(ptr %stack, ptr %result)"
+        text = Text(f"{head} noinline nounwind")
         one = Lanes(text)
         depth = text.let(f"load i64, ptr {text.ahead('%stack', '1', _WORD)}, align 8")
         last = text.let(f"sub i64 {depth}, 1")
@@ -321,12 +367,14 @@ class Reducer:
         return text.ahead("%stack", text.let(f"add i64 {words}, 2"), _WORD)
 
 
-def reducer_of(program: Program) -> Reducer | None:
-    """Return what reduces in a kernel of ``program``, if it does."""
-    reducing = program.region.reducing
-    if program.folding is None or reducing is None:
-        return None
-    return Reducer(program.folding, program.dtypes[reducing.register], reducing.mask is not None)
+def reducers_of(program: Program) -> list[Reducer]:
+    """Return what reduces in a kernel of ``program``."""
+    return [
+        Reducer(folding, program.dtypes[reducing.register], reducing.mask is not None, number)
+        for number, (folding, reducing) in enumerate(
+            zip(program.foldings, program.region.reductions, strict=True)
+        )
+    ]
 
 
 def _loaded(lanes: Lanes, kind: str, pointer: str, align: int, group: str = "") -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dispatcharr.kernels.llvm_form import Form
 from dispatcharr.kernels.llvm_program import Operand, Program
-from dispatcharr.kernels.llvm_reduce import reducer_of
+from dispatcharr.kernels.llvm_reduce import Reducer, reducers_of
 from dispatcharr.kernels.llvm_state import Lanes, State
 from dispatcharr.kernels.llvm_text import GROUP, ROW_LOOP, Text, memory_type
 
@@ -25,14 +25,15 @@ def mode_of(program: Program, form: Form) -> str:
     """Return how a kernel reduces.
 
     ``"none"``: it does not. ``"columns"``: few elements per row, in registers. ``"inner"``: rows
-    are computed into stages and folded there. ``"outer"``: rows are added to a row of states.
+    are computed into stages and folded there. ``"lean"``: the same, where each row gives a result
+    of its own, without states in between. ``"outer"``: rows are added to a row of states.
     ``"moments"``: several rows are computed into stages and their columns folded.
     """
     if program.folding is None:
         return "none"
     if program.inner:
-        return "columns" if form.short else "inner"
-    return "moments" if program.folding.moments else "outer"
+        return "columns" if form.short else "lean" if form.lean else "inner"
+    return "moments" if any(one.moments for one in program.foldings) else "outer"
 
 
 class Rows:
@@ -43,7 +44,7 @@ class Rows:
         self.form = form
         self.lanes = lanes
         self.mode = mode_of(program, form)
-        staged = program.stages if self.mode in ("inner", "moments") else ()
+        staged = program.stages if self.mode in ("inner", "lean", "moments") else ()
         self.all: list[Operand] = [*program.operands, *staged]
         kinds = "".join("c" if form.packed and k != "0" else k for k in form.kinds)
         self.kinds = kinds + "c" * len(staged)
@@ -53,7 +54,10 @@ class Rows:
         self.outputs = [k for k, role in enumerate(roles) if role == "output"]
         self.stages = [k for k, role in enumerate(roles) if role == "stage"]
         self.fields = [k for k, role in enumerate(roles) if role == "field" and not staged]
-        self.reducer = reducer_of(program)
+        self.reducers = reducers_of(program)
+        for reducer in self.reducers:
+            reducer.several = SEVERAL if form.several else 1
+            reducer.few = form.few
 
     def definitions(self) -> str:
         """Return the text of all that :meth:`call` needs."""
@@ -61,7 +65,7 @@ class Rows:
             return self._short_rows()
         if self.form.whole and not self.form.packed:
             return self._row() + self._whole_vectors()
-        if self.form.several:
+        if self.form.several and self.mode == "outer":
             return self._row() + self._several_rows()
         return self._row()
 
@@ -150,11 +154,11 @@ class Rows:
                 self._loaded(text, {**still, **fixed}, spot)
                 for fixed, spot in zip(per_row, spots, strict=True)
             ]
-            states = []
-            for value, spot, place in zip(values, spots, places, strict=True):
-                registers = self._computed(text, value, spot, None)
-                states.append(self._lifted(text, registers, place))
-            self._added(text, states, {k: self._spot(text, k, i) for k in self.fields})
+            computed = [
+                (self._computed(text, value, spot, None), place)
+                for value, spot, place in zip(values, spots, places, strict=True)
+            ]
+            self._added(text, computed, {k: self._spot(text, k, i) for k in self.fields})
         return text.end()
 
     def call_several(
@@ -198,7 +202,7 @@ class Rows:
         """Compute one element and store its results."""
         registers = self._computed(text, values, spots, place)
         if self.fields:
-            self._added(text, [self._lifted(text, registers, "%at")], spots)
+            self._added(text, [(registers, "%at")], spots)
 
     def _computed(
         self, text: Text, values: dict[int, str], spots: dict[int, str], place: str | None
@@ -210,25 +214,31 @@ class Rows:
             text.store(operand.dtype, registers[operand.register], spots[k])
         return registers
 
-    def _lifted(self, text: Text, registers: list[str], place: str) -> State:
+    def _lifted(self, text: Text, reducer: Reducer, registers: list[str], place: str) -> State:
         """Return the state of one element."""
-        reducing, folding = self.program.region.reducing, self.program.folding
-        if reducing is None or folding is None:
-            raise TypeError("nothing is reduced here")
+        reducing = self.program.region.reductions[0]
         chosen = None
         if reducing.mask is not None:
             chosen = text.let(f"icmp ne i8 {registers[reducing.mask]}, 0")
-        return folding.lift(Lanes(text), registers[reducing.register], chosen, place)
+        return reducer.folding.lift(Lanes(text), registers[reducing.register], chosen, place)
 
-    def _added(self, text: Text, states: list[State], spots: dict[int, str]) -> None:
+    def _added(
+        self, text: Text, elements: list[tuple[list[str], str]], spots: dict[int, str]
+    ) -> None:  # fmt: skip
+        """Join elements, given by their registers and places, with the states of each reduction."""
+        fields = iter(self.fields)
+        for reducer in self.reducers:
+            states = [self._lifted(text, reducer, *element) for element in elements]
+            places = [spots[next(fields)] for _ in reducer.folding.dtypes]
+            self._joined(text, reducer, states, places)
+
+    def _joined(
+        self, text: Text, reducer: Reducer, states: list[State], places: list[str]
+    ) -> None:  # fmt: skip
         """Join states, then with what is in memory unless nothing else is joined with them."""
-        one, reducer = Lanes(text), self.reducer
-        if reducer is None:
-            raise TypeError("nothing is reduced here")
+        one = Lanes(text)
         joined = reducer.folded_columns(one, states)
-        places = [spots[k] for k in self.fields]
-        reducing = self.program.region.reducing
-        alone = self.mode == "columns" and reducing is not None and len(reducing.axes) == 1
+        alone = self.mode == "columns" and len(self.program.region.reductions[0].axes) == 1
         if alone and not reducer.folding.moments:
             joined = reducer.folding.merge(one, list(reducer.folding.neutral), joined)
         if not alone:
@@ -269,13 +279,12 @@ class Rows:
                 self._loaded(text, {**still, **per_row, **columns[column]}, spots[column])
                 for column in range(form.short)
             ]
-            states = []
-            for column in range(form.short):
-                registers = self._computed(text, values[column], spots[column], None)
-                if self.fields:
-                    states.append(self._lifted(text, registers, str(column)))
+            computed = [
+                (self._computed(text, values[column], spots[column], None), str(column))
+                for column in range(form.short)
+            ]
             if self.fields:
-                self._added(text, states, spots[0])
+                self._added(text, computed, spots[0])
         return text.end()
 
     def call_rows(

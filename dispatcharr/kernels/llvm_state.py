@@ -79,6 +79,27 @@ class Lanes:
         """Return where a condition does not hold."""
         return self.do("xor", "i1", condition, self.all("i1", "true"))
 
+    def parts(self, kind: str, pair: str) -> State:
+        """Return the parts of complex numbers, which are of ``kind``."""
+        whole = f"{{ {self.type(kind)}, {self.type(kind)} }}"
+        return [self.text.let(f"extractvalue {whole} {pair}, {i}") for i in (0, 1)]
+
+    def load_pairs(self, kind: str, pointer: str, align: int) -> str:
+        """Load neighbouring complex numbers whose parts are of ``kind``."""
+        width, type_ = 2 * self.count, self.type(kind)
+        wide = self.text.let(f"load <{width} x {kind}>, ptr {pointer}, align {align}")
+        made = "poison"
+        for i in (0, 1):
+            lanes = ", ".join(f"i32 {j}" for j in range(i, width, 2))
+            part = self.text.let(
+                f"shufflevector <{width} x {kind}> {wide}, <{width} x {kind}> poison, "
+                f"<{self.count} x i32> <{lanes}>"
+            )
+            if self.count == 1:
+                part = self.text.let(f"extractelement <1 x {kind}> {part}, i64 0")
+            made = self.text.let(f"insertvalue {{ {type_}, {type_} }} {made}, {type_} {part}, {i}")
+        return made
+
     def load(self, kind: str, pointer: str, align: int, group: str = "") -> str:
         """Load neighbours in memory."""
         return self.text.let(f"load {self.type(kind)}, ptr {pointer}, align {align}{group}")
@@ -127,10 +148,15 @@ class Folding:
         Where the result is known once the first field has this value, that value.
     extreme : Folding or None
         Where ``placed``, what finds the value whose place is sought.
+    skips : bool
+        Where ``placed``, whether NaN stands for the last in order.
     tallied : bool
         Whether ``lift`` of many lanes gives one number for all of them: how many count.
     unsteady : bool
-        Whether it depends on the order of elements what is left of them after an overflow.
+        Whether it depends on the order of elements what is left of them after an overflow or an
+        invalid operation.
+    again : callable or None
+        ``again(fields)``: whether the result depends on the order of elements after all.
     """
 
     kinds: tuple[str, ...]
@@ -146,7 +172,9 @@ class Folding:
     settled: str | None = None
     extreme: Folding | None = None
     tallied: bool = False
+    skips: bool = False
     unsteady: bool = False
+    again: Callable[[Arrays], bool] | None = None
 
 
 #: ``make(dtype of elements, dtype accumulated in, whether a mask chooses)``: a folding, or why not.
@@ -215,20 +243,25 @@ def put_all(variables: list[Variable], values: State) -> None:
         variable.put(value)
 
 
-def mean_of(lanes: Lanes, kind: str, weighed: State) -> str:
-    """Return the mean of (total, weight): 0 of nothing."""
+def mean_of(lanes: Lanes, kind: str, weighed: State) -> State:
+    """Return the mean of totals with their weight, in each part: 0 of nothing."""
+    *totals, given = weighed
     type_ = lanes.type(kind)
-    nothing = lanes.text.let(f"fcmp oeq {type_} {weighed[1]}, {lanes.all(kind, '0.0')}")
-    weight = lanes.choose(kind, nothing, lanes.all(kind, "1.0"), weighed[1])
-    return lanes.do("fdiv", kind, weighed[0], weight)
+    nothing = lanes.text.let(f"fcmp oeq {type_} {given}, {lanes.all(kind, '0.0')}")
+    weight = lanes.choose(kind, nothing, lanes.all(kind, "1.0"), given)
+    return [lanes.do("fdiv", kind, total, weight) for total in totals]
 
 
-def gap_squared(lanes: Lanes, kind: str, value: str, weight: str, mean: str) -> str:
-    """Return how far an element is from the mean, squared; 0 where it does not count."""
-    gap = lanes.do("fsub", kind, value, mean)
+def gap_squared(lanes: Lanes, kind: str, weighed: State, mean: State) -> str:
+    """Return how far a weighed element is from the mean, squared; 0 where it does not count."""
+    *values, weight = weighed
     nothing = lanes.text.let(f"fcmp oeq {lanes.type(kind)} {weight}, {lanes.all(kind, '0.0')}")
-    gap = lanes.choose(kind, nothing, lanes.all(kind, "0.0"), gap)
-    return lanes.times(kind, gap, gap)
+    squares = []
+    for value, middle in zip(values, mean, strict=True):
+        gap = lanes.do("fsub", kind, value, middle)
+        gap = lanes.choose(kind, nothing, lanes.all(kind, "0.0"), gap)
+        squares.append(lanes.times(kind, gap, gap))
+    return squares[0] if len(squares) == 1 else lanes.plus(kind, *squares)
 
 
 def added(kind: str) -> Merge:
@@ -242,10 +275,9 @@ def added(kind: str) -> Merge:
 
 def across(
     text: Text, kinds: tuple[str, ...], state: State,
-    merge: Merge,
+    merge: Merge, width: int,
 ) -> State:  # fmt: skip
     """Join lanes by halves until one is left."""
-    width = lanes_of(kinds)
     while width > 1:
         half = width // 2
         low, high = (

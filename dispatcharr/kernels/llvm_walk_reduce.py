@@ -30,12 +30,9 @@ class ReducingWalk(Walk):
         return False
 
     @property
-    def reducer(self) -> Reducer:
+    def reducers(self) -> list[Reducer]:
         """What reduces."""
-        found = self.rows.reducer
-        if found is None:
-            raise TypeError("nothing is reduced here")
-        return found
+        return self.rows.reducers
 
     @property
     def reduced(self) -> tuple[int, ...]:
@@ -46,15 +43,19 @@ class ReducingWalk(Walk):
     def support(self) -> str:
         """Return the text of the functions that the walk calls beside those of the rows."""
         found = super().support()
-        if self.rows.mode == "inner":
-            return found + self.reducer.definitions()
-        return found + (self.reducer.tile() if self.rows.mode == "moments" else "")
+        if self.rows.mode in ("inner", "lean"):
+            alone = self.rows.mode == "lean"
+            return found + "".join([one.definitions(alone) for one in self.reducers])
+        if self.rows.mode == "moments":
+            return found + "".join([one.tile() for one in self.reducers])
+        return found
 
     def _begin(self, text: Text, pointers: list[str]) -> None:
-        rank, folding = self.form.rank, self.reducer.folding
+        rank = self.form.rank
         segment = self._word(text, "%box", 2 * rank)
         self.extents = [self._word(text, "%box", 2 * rank + 1 + d) for d in range(rank)]
-        first = len(self.program.operands) - len(folding.dtypes)
+        total = sum(len(one.folding.dtypes) for one in self.reducers)
+        first = len(self.program.operands) - total
         self.fields = range(first, len(self.program.operands))
         words = 2 + len(self.program.operands) * (1 + rank)
         for f, k in enumerate(self.fields):
@@ -66,11 +67,11 @@ class ReducingWalk(Walk):
         }
         {
             "columns": self._columns, "inner": self._inner, "outer": self._outer,
-            "moments": self._moments,
+            "moments": self._moments, "lean": self._lean,
         }[self.rows.mode](text, pointers)  # fmt: skip
 
     def _room(self) -> int:
-        return _CHUNK if self.rows.mode == "inner" else TILE_ROWS * TILE_COLUMNS
+        return TILE_ROWS * TILE_COLUMNS if self.rows.mode == "moments" else _CHUNK
 
     def _with_stages(self, pointers: list[str], stages: dict[int, str]) -> list[str]:
         return [*pointers, *(stages[k] for k in self.rows.stages)]
@@ -144,22 +145,89 @@ class ReducingWalk(Walk):
                 )  # fmt: skip
             values, mask = self._staged()
             rows = text.let(f"sub i64 {bottom}, {top}")
-            text.call(
-                "tile",
-                [("ptr", values), ("ptr", mask), ("i64", rows), ("i64", self._count),
-                 *(("ptr", pointers[k]) for k in self.fields)],
-            )  # fmt: skip
+            for one, fields in self._by_reducer():
+                text.call(
+                    f"tile{one.mark}",
+                    [("ptr", values), ("ptr", mask), ("i64", top), ("i64", rows),
+                     ("i64", self._count), *(("ptr", pointers[k]) for k in fields)],
+                )  # fmt: skip
+
+    def _by_reducer(self) -> list[tuple[Reducer, list[int]]]:
+        """Return each with the operands that are the fields of its states."""
+        fields = iter(self.fields)
+        return [(one, [next(fields) for _ in one.folding.dtypes]) for one in self.reducers]
 
     def _staged(self) -> tuple[str, str]:
         """Return where values and their mask are staged; without a mask that is not looked at."""
         found = [self.stages[k] for k in self.rows.stages]
         return found[0], found[-1]
 
+    # -- rows of one block ----------------------------------------------------------------------
+
+    def _lean(self, text: Text, pointers: list[str]) -> None:
+        self._states = [text.reserve("[4 x i64]") for _ in self.reducers]
+        self._descend(text, 0, self.form.rank - 2, pointers, self._lean_rows)
+
+    def _lean_rows(self, text: Text, pointers: list[str]) -> None:
+        low, high = self.low[-2], self.high[-2]
+        width = text.let(f"sub i64 {self.high[-1]}, {self.low[-1]}")
+        corner = self._moved(text, pointers, -1, self.low[-1])
+        direct = self._direct()
+        if direct is None and self.form.flat:
+            self._flat_rows(text, corner, width)
+            return
+        with text.loop(low, high) as i:
+            moved = self._moved(text, corner, -2, i)
+            if direct is None:
+                staged = self._with_stages(moved, self.stages)
+                self.rows.call(text, "row", width, "0", staged, self._row_strides())
+                values, mask = self._staged()
+            else:
+                values, mask = moved[direct[0]], moved[direct[-1]]
+            self._lean_row(text, values, mask, width, moved)
+
+    def _flat_rows(self, text: Text, corner: list[str], width: str) -> None:
+        """Compute as many rows at a time as have room."""
+        high, size = self.high[-2], self.reducers[0].value.itemsize
+        step = text.let(f"udiv i64 {_CHUNK}, {width}")
+        with text.loop(self.low[-2], high, step) as top:
+            count = text.least(text.let(f"sub i64 {high}, {top}"), step)
+            total = text.let(f"mul i64 {count}, {width}")
+            moved = self._moved(text, corner, -2, top)
+            staged = self._with_stages(moved, self.stages)
+            self.rows.call(text, "row", total, "0", staged, self._row_strides())
+            values, mask = self._staged()
+            with text.loop("0", count) as r:
+                first = text.let(f"mul i64 {r}, {width}")
+                self._lean_row(
+                    text, text.ahead(values, first, size), text.ahead(mask, first), width,
+                    self._moved(text, moved, -2, r),
+                )  # fmt: skip
+
+    def _lean_row(
+        self, text: Text, values: str, mask: str, width: str, pointers: list[str]
+    ) -> None:  # fmt: skip
+        """Fold one row and join the state with that of its result."""
+        for (one, fields), state in zip(self._by_reducer(), self._states, strict=True):
+            if one.folding.placed:
+                one.store_neutral(text, state)
+            text.call(
+                f"block{one.mark}",
+                [("ptr", values), ("ptr", mask), ("i64", width), ("i64", "0"), ("ptr", state)],
+            )  # fmt: skip
+            self._settle(text, one, state, [pointers[k] for k in fields])
+
+    def _settle(self, text: Text, one: Reducer, state: str, places: list[str]) -> None:
+        """Join a state with that of its result."""
+        lanes = Lanes(text)
+        there = one.read(lanes, places)
+        one.write(lanes, one.folding.merge(lanes, there, one.load_state(text, state)), places)
+
     # -- along rows -----------------------------------------------------------------------------
 
     def _inner(self, text: Text, pointers: list[str]) -> None:
-        self._stack = text.reserve(f"[{SLOTS} x i64]")
-        self._state = text.reserve("[4 x i64]")
+        self._stacks = [text.reserve(f"[{SLOTS} x i64]") for _ in self.reducers]
+        self._states = [text.reserve("[4 x i64]") for _ in self.reducers]
         self._settled = text.reserve("i64")
         self._from = self.form.rank
         while self._from - 1 in self.reduced:
@@ -168,19 +236,18 @@ class ReducingWalk(Walk):
 
     def _one_result(self, text: Text, pointers: list[str]) -> None:
         text.do(f"store i64 0, ptr {self._settled}, align 8")
-        if self.reducer.folding.placed:
-            self.reducer.store_neutral(text, self._state)
-            self._rows(text, self._from, pointers, "0")
-        else:
-            text.do(f"store i64 0, ptr {self._stack}, align 8")
-            text.do(f"store i64 0, ptr {text.ahead(self._stack, '1', 8)}, align 8")
-            self._rows(text, self._from, pointers, "0")
-            text.call("drain", [("ptr", self._stack), ("ptr", self._state)])
-        one = Lanes(text)
-        state = self.reducer.load_state(text, self._state)
-        places = [pointers[k] for k in self.fields]
-        joined = self.reducer.folding.merge(one, self.reducer.read(one, places), state)
-        self.reducer.write(one, joined, places)
+        for one, stack, state in zip(self.reducers, self._stacks, self._states, strict=True):
+            if one.folding.placed:
+                one.store_neutral(text, state)
+            else:
+                text.do(f"store i64 0, ptr {stack}, align 8")
+                text.do(f"store i64 0, ptr {text.ahead(stack, '1', 8)}, align 8")
+        self._rows(text, self._from, pointers, "0")
+        made = zip(self._by_reducer(), self._stacks, self._states, strict=True)
+        for (one, fields), stack, state in made:
+            if not one.folding.placed:
+                text.call(f"drain{one.mark}", [("ptr", stack), ("ptr", state)])
+            self._settle(text, one, state, [pointers[k] for k in fields])
 
     def _rows(self, text: Text, axis: int, pointers: list[str], base: str) -> None:
         if axis < self.form.rank - 1:
@@ -205,19 +272,20 @@ class ReducingWalk(Walk):
             values, mask = self._staged()
         else:
             values, mask = moved[direct[0]], moved[direct[-1]]
-        size = self.reducer.value.itemsize
+        size = self.reducers[0].value.itemsize
         first = text.let(f"add i64 {base}, {at}")
         with text.loop("0", count, str(BLOCK)) as i:
             n = text.least(text.let(f"sub i64 {count}, {i}"), str(BLOCK))
             place = text.let(f"add i64 {first}, {i}")
-            text.call(
-                "block",
-                [("ptr", text.ahead(values, i, size)), ("ptr", text.ahead(mask, i)), ("i64", n),
-                 ("i64", place), ("ptr", self._state)],
-            )  # fmt: skip
+            here, chosen = text.ahead(values, i, size), text.ahead(mask, i)
+            for one, stack, state in zip(self.reducers, self._stacks, self._states, strict=True):
+                text.call(
+                    f"block{one.mark}",
+                    [("ptr", here), ("ptr", chosen), ("i64", n), ("i64", place), ("ptr", state)],
+                )  # fmt: skip
+                if not one.folding.placed:
+                    text.call(f"push{one.mark}", [("ptr", stack), ("ptr", state)])
             self._note_settled(text)
-            if not self.reducer.folding.placed:
-                text.call("push", [("ptr", self._stack), ("ptr", self._state)])
 
     def _direct(self) -> list[int] | None:
         """Return the operands that can be folded where they lie, None where they are staged."""
@@ -230,14 +298,15 @@ class ReducingWalk(Walk):
 
     def _note_settled(self, text: Text) -> None:
         """Leave out the rest where it changes nothing, stores nothing and reports no errors."""
-        wanted = self.reducer.folding.settled
+        wanted = self.reducers[0].folding.settled
         if (
             wanted is None
+            or len(self.reducers) > 1
             or self.rows.outputs
             or any(b is None or b.flags | b.spurious for b in self.program.bodies)
         ):
             return
-        state = self.reducer.load_state(text, self._state)[0]
+        state = self.reducers[0].load_state(text, self._states[0])[0]
         same = text.let(f"icmp eq i1 {state}, {wanted}")
         before = text.let(f"load i64, ptr {self._settled}, align 8")
         either = text.let(f"or i64 {before}, {text.let(f'zext i1 {same} to i64')}")

@@ -9,8 +9,9 @@ Policy, once:
   has taken. Where many threads of the program call :meth:`Pool.run` at once, each does its own
   work. A task that calls :meth:`Pool.run` of its own pool does the inner run on its own thread.
 - Nobody spins: between runs helpers sleep in a lock (spinning was measured: it starves the others
-  of the interpreter lock). A task never calls BLAS (matrix products go to NumPy as a whole, from
-  the calling thread), so pool threads and BLAS threads never compete for the CPUs.
+  of the interpreter lock; compiled kernels have threads of their own, :mod:`.crew`). A task never
+  calls BLAS (matrix products go to NumPy as a whole, from the calling thread), so pool threads and
+  BLAS threads never compete for the CPUs.
 - Helpers are daemon threads with an empty context (:mod:`contextvars`): an interpreter never waits
   for them at exit, and tasks get all they need by closure.
 - A failed task ends the handing out of indices. Running tasks end, then the error that a plain loop

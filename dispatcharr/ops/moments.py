@@ -20,7 +20,16 @@ State = tuple[Array, ...]
 
 
 def _squared(gap: Array) -> Array:
-    """Square in place: what a block leaves in the cache, a second temporary would push out."""
+    """Square in place: what a block leaves in the cache, a second temporary would push out.
+
+    Of complex numbers it is the distance from zero that is squared.
+    """
+    if gap.dtype.kind == "c":
+        real, imaginary = gap.real, gap.imag
+        numpy.square(real, out=real)
+        numpy.square(imaginary, out=imaginary)
+        distances: Array = numpy.add(real, imaginary)
+        return distances
     squares: Array = numpy.square(gap, out=gap)
     return squares
 
@@ -48,7 +57,7 @@ def moments_combine(left: State, right: State) -> State:
     # The mean of nothing says nothing, and its distance may be too large to square.
     weight = n * share
     gap = numpy.where(weight == 0, 0, apart)
-    return total, joined, spread + more + numpy.square(gap) * weight
+    return total, joined, spread + more + _squared(gap) * weight
 
 
 def variance(state: State, count: int, params: dict[str, Any]) -> Array:
@@ -77,7 +86,8 @@ def some_moments(block: Array, axes: tuple[int, ...], dtype: Any, present: Array
     zero = block.dtype.type(0)
     values = numpy.where(present, block, zero)
     total = numpy.add.reduce(values, axis=axes, dtype=dtype, keepdims=True)
-    mean = total / numpy.maximum(count, 1)
+    # In the dtype of the sum: another one would overflow elsewhere than NumPy's, and take longer.
+    mean = (total / numpy.maximum(count, 1)).astype(total.dtype, copy=False)
     gap = numpy.where(present, block - mean, zero)
     return count, mean, numpy.add.reduce(_squared(gap), axis=axes, keepdims=True)
 

@@ -123,6 +123,9 @@ class Reduction:
     unshared : str
         Dtype kinds of which NumPy reduces contiguous values to one in a single fast pass that holds
         the interpreter: threads cannot share it, so such a call with nothing pending is NumPy's.
+    alone : bool
+        Whether it is never made before it is asked for, in one pass with others: it stops early, or
+        may raise an error.
     masked : Reduction or None
         The row that ``where=`` runs: its ``partial(block, axes, dtype, mask)`` leaves out the
         elements for which ``mask``, which broadcasts to the block, is false. None where NumPy's
@@ -145,6 +148,7 @@ class Reduction:
     needs: tuple[str, ...] = ()
     unsure: bool = False
     unshared: str = ""
+    alone: bool = False
     masked: Reduction | None = None
 
 

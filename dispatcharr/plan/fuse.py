@@ -31,7 +31,7 @@ import numpy
 from dispatcharr.expr.nodes import Node
 from dispatcharr.expr.order import order_of, strides_in_order
 from dispatcharr.ops.row import Reduction
-from dispatcharr.plan.collapse import collapse
+from dispatcharr.plan.collapse import collapse, standing_still
 from dispatcharr.plan.graph import Graph, frozen
 from dispatcharr.plan.region import ERROR_KINDS, Instruction, Layout, Reducing, Region
 from dispatcharr.plan.work import Work, count_work
@@ -62,6 +62,8 @@ class ReduceRequest:
         Whether that value is a pair (``CHOSEN``) of what is reduced and a mask of what counts.
     errors : tuple of str or None
         Error modes of the reduction itself, where nothing that it reads has its own.
+    others : tuple of ReduceRequest
+        Further reductions of that value along the same axes, made in the same pass.
     """
 
     row: Reduction
@@ -71,14 +73,14 @@ class ReduceRequest:
     params: tuple[tuple[str, Any], ...]
     masked: bool = False
     errors: tuple[str, ...] | None = None
+    others: tuple[ReduceRequest, ...] = ()
 
     @property
     def key(self) -> tuple[Any, ...]:
         """What plans are cached under: a NaN among the parameters equals itself."""
-        names = tuple([name for name, _ in self.params])
-        values = frozen(tuple([value for _, value in self.params]))
-        how = self.state_dtype, self.dtype, self.masked, self.errors
-        return self.row, self.axes, *how, names, values
+        params = [(name, *frozen((value,))) for name, value in self.params]
+        how = self.state_dtype, self.dtype, self.masked, self.errors, tuple(params)
+        return self.row, self.axes, *how, *[one.key for one in self.others]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +101,14 @@ class Step:
     def may_tell(self, name: str) -> bool:
         """Return whether errors of the operation called ``name`` are to be warned of here.
 
-        What an unsure reduction met is told by NumPy, which it is then left to.
+        What an unsure reduction met is told by NumPy, which it is then left to; what several met,
+        and their expression if nothing is stored, when each is made alone.
         """
         reducing = self.region.reducing
-        if reducing is None or not reducing.row.unsure:
+        if reducing is None or not (reducing.row.unsure or self.region.others):
             return True
+        if not self.outputs and self.region.others:
+            return False
         return any(instruction.row.name == name for instruction in self.region.program)
 
 
@@ -258,35 +263,35 @@ class _Planner:
             )
             for i in (group[:-1] if request is not None and request.masked else group)
         )
-        reducing = None
-        if request is not None:
-            reducing = geometry.reducing(request, self._reduced(request, registers))
+        reducings = geometry.reducings(request, self._reduced(request, registers))
         errors = next((nodes[i].errors for i in group if nodes[i].errors is not None), None)
         if errors is None and request is not None:
             errors = request.errors
         modes = zip(ERROR_KINDS, errors or (), strict=False)
         warns = frozenset([kind for kind, mode in modes if mode == "warn"])
-        unsure = request is not None and request.row.unsure
         region = Region(
             geometry.shape,
             geometry.inputs,
             program,
             tuple(registers[("node", i)] for i in outputs),
             geometry.outputs,
-            reducing,
+            reducings[0] if reducings else None,
             self._reason(outputs, request),
-            frozenset(ERROR_KINDS) if unsure else warns,
+            frozenset(ERROR_KINDS) if request and request.row.unsure else warns,
+            reducings[1:],
         )
         fresh = [i not in self.outs for i in outputs]
         return Step(region, tuple(sources), outputs, warns, count_work(region, fresh))
 
     def _reduced(
-        self, request: ReduceRequest, registers: dict[tuple[str, int], int]
+        self, request: ReduceRequest | None, registers: dict[tuple[str, int], int]
     ) -> tuple[int, ...]:
         """Return the registers of what is reduced and of its mask, if it has one."""
+        nodes = self.graph.nodes
+        if request is None:
+            return ()
         if request.masked:
             return tuple([registers[ref] for ref in self.graph.refs[-1]])
-        nodes = self.graph.nodes
         return (registers["node", len(nodes) - 1] if nodes else 0,)
 
     def _reason(self, outputs: tuple[int, ...], request: ReduceRequest | None) -> str:
@@ -327,7 +332,8 @@ class _Geometry:
         spread = [self._spread(own, strides, shape) for _, own, strides in described]
         reduced = [request is not None and axis in request.axes for axis in self.order]
         live = [s for s, (_, own, _) in zip(spread, described, strict=True) if own != ()]
-        self.groups = collapse(space, live, reduced)
+        still = standing_still(self.order, [(own, strides) for _, own, strides in described])
+        self.groups = collapse(space, live, list(zip(reduced, still, strict=True)))
         self.reduced = [any(reduced[axis] for axis in group) for group in self.groups]
         self.shape = tuple(_product(space, group) for group in self.groups)
         layouts = [
@@ -368,16 +374,16 @@ class _Geometry:
         plain = axes == tuple(range(len(own)))
         return Layout(dtype, None if plain else axes, collapsed, contiguous)
 
-    def reducing(self, request: ReduceRequest, registers: tuple[int, ...]) -> Reducing:
+    def reducings(
+        self, request: ReduceRequest | None, registers: tuple[int, ...]
+    ) -> tuple[Reducing, ...]:
         axes = tuple(i for i, is_reduced in enumerate(self.reduced) if is_reduced)
         count = _product(self.shape, axes)
-        kept = tuple(
-            1 if is_reduced else extent
-            for extent, is_reduced in zip(self.shape, self.reduced, strict=True)
-        )
-        return Reducing(
-            request.row, registers[0], axes, count, request.state_dtype, request.dtype, kept,
-            request.params, registers[1] if request.masked else None,
+        kept = tuple(1 if i in axes else extent for i, extent in enumerate(self.shape))
+        return tuple(
+            Reducing(one.row, registers[0], axes, count, one.state_dtype, one.dtype, kept,
+                     one.params, registers[1] if one.masked else None)
+            for one in ((request, *request.others) if request else ())
         )  # fmt: skip
 
 

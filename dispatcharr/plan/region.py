@@ -8,14 +8,15 @@ that one region serves every repetition of a statement.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy
 
 from dispatcharr.ops.row import Reduction, Row
 
-__all__ = ["AGAIN", "ERROR_KINDS", "REMARK", "Instruction", "Layout", "Reducing", "Region"]
+__all__ = ["AGAIN", "ERROR_KINDS", "REMARK", "Instruction", "Layout", "Reducing", "Region",
+           "parts_of"]  # fmt: skip
 
 #: Floating-point errors in NumPy's words, in the order in which nodes keep their modes.
 ERROR_KINDS = ("divide by zero", "overflow", "underflow", "invalid value")
@@ -134,6 +135,9 @@ class Region:
         Terminal reduction; its result is the last output buffer.
     border : str
         Why the region ends where it ends.
+    others : tuple of Reducing
+        Further reductions of the same register along the same axes, whose results come after that
+        of ``reducing``.
     watch : frozenset of str
         Which of :data:`ERROR_KINDS` somebody asks for; others may go unnoticed.
     """
@@ -146,6 +150,12 @@ class Region:
     reducing: Reducing | None
     border: str
     watch: frozenset[str] = frozenset(ERROR_KINDS)
+    others: tuple[Reducing, ...] = ()
+
+    @property
+    def reductions(self) -> tuple[Reducing, ...]:
+        """All reductions, in the order of their results."""
+        return () if self.reducing is None else (self.reducing, *self.others)
 
     @property
     def elements(self) -> int:
@@ -158,6 +168,17 @@ class Region:
     def describe(self) -> str:
         """Return the program as one line of text."""
         names = [row.row.name for row in self.program]
-        if self.reducing is not None:
-            names.append(self.reducing.row.name)
+        names += [reducing.row.name for reducing in self.reductions]
         return " ".join(names)
+
+
+def parts_of(region: Region) -> list[Region]:
+    """Return a region for each reduction of ``region``; what it stores goes with the first."""
+    found = []
+    for place, reducing in enumerate(region.reductions):
+        stored = () if place else region.outputs
+        layouts = () if place else region.output_layouts
+        found.append(
+            replace(region, reducing=reducing, others=(), outputs=stored, output_layouts=layouts)
+        )
+    return found

@@ -93,7 +93,9 @@ def count_work(region: Region, fresh: Sequence[bool]) -> Work:
     if region.reducing is not None:
         scalar = math.prod(region.reducing.shape) == 1
         registers = register_dtypes(region)
-        reduction = (region.reducing.row.cost, registers[region.reducing.register].char)
+        char = registers[region.reducing.register].char
+        reduction = (region.reducing.row.cost, char)
+        ops += tuple([(other.row.cost, char) for other in region.others])
     contiguous = all(layout.contiguous or not layout.shape for layout in region.inputs) and all(
         layout.contiguous for layout in region.output_layouts
     )

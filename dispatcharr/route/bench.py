@@ -115,6 +115,7 @@ class Bench:
             fault=self.fault,
             op=completed(self.op, self.shipped.op),
             compiled=completed({}, self.shipped.compiled, pace(self.op, self.shipped.op)),
+            scans=completed({}, self.shipped.scans, pace(self.op, self.shipped.op)),
             overhead=self.overhead,
             block_bytes=self.block_bytes,
         )

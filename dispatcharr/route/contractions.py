@@ -15,7 +15,6 @@ import numpy
 
 from dispatcharr._config import Options
 from dispatcharr.backends import serial, threads
-from dispatcharr.kernels import native
 from dispatcharr.kernels.build import shared_builder
 from dispatcharr.kernels.contract import Key, prepare
 from dispatcharr.kernels.pool import shared_pool
@@ -113,10 +112,9 @@ def choose(
     address = _address(job.key, wait=chosen.engine == "compiled")
     if address is None or (saving <= 0 and chosen.engine != "compiled"):
         return Choice(job.key, saving)
-    function = native.function(address)
 
     def run() -> str:
-        return _ALONE if job.run(function, most) == 1 else _SHARED
+        return _ALONE if job.run(address, most) == 1 else _SHARED
 
     return Choice(job.key, saving, run)
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import numpy
 
 from dispatcharr.backends.base import Profile
+from dispatcharr.kernels.crew import COMPILED
+from dispatcharr.route.scan_rates import shipped_scans
 
 __all__ = [
     "COMPILED_SECONDS", "KINDS", "OP_SECONDS", "Kind", "cache_sizes", "kind_of_machine", "shipped",
@@ -38,8 +40,9 @@ class Kind:
         Share of a full core that each further thread adds.
     memory_gain : float
         Most that all threads together gain on memory.
-    fault, wake, queue : float
-        Seconds per fresh byte; until helpers are at work; per call while all threads make calls.
+    fault, wake, queue, crew : float
+        Seconds per fresh byte; until helpers are at work; per call while all threads make calls;
+        until the helpers of compiled kernels are at work.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Kind:
     fault: float
     wake: float
     queue: float
+    crew: float
 
 
 KINDS: Mapping[str, Kind] = {
@@ -64,6 +68,7 @@ KINDS: Mapping[str, Kind] = {
             fault=0.2e-9,
             wake=40e-6,
             queue=2e-6,
+            crew=10e-6,
         ),
         Kind(
             "server",
@@ -74,6 +79,7 @@ KINDS: Mapping[str, Kind] = {
             fault=0.2e-9,
             wake=100e-6,
             queue=4e-6,
+            crew=30e-6,
         ),
         Kind(
             "virtual machine",
@@ -84,13 +90,15 @@ KINDS: Mapping[str, Kind] = {
             fault=0.2e-9,
             wake=100e-6,
             queue=4e-6,
+            crew=30e-6,
         ),
     )
 }
 
 #: Seconds of dispatcharr's own steps, on a core that makes a NumPy call in ``NUMPY_CALL``.
 OVERHEAD = {
-    "record": 12e-6, "plan": 25e-6, "run": 6e-6, "call": 2.2e-6, "compile": 40e-3, "load": 3e-3,
+    "record": 12e-6, "plan": 25e-6, "replay": 15e-6, "run": 6e-6, "call": 2.2e-6, "compile": 40e-3,
+    "load": 3e-3,
 }  # fmt: skip
 NUMPY_CALL = 0.37e-6
 BLOCK_BYTES = 1 << 19
@@ -139,8 +147,8 @@ _TABLE: Mapping[str, tuple[float, ...]] = {
 
 
 #: The same of the ``compiled`` engine: what an operation adds to a loop that has its operands in
-#: registers. Functions of the C library are those of glibc's libmvec with AVX-512. Of cheap ones
-#: it is an estimate: in a loop of their own they take what memory takes.
+#: registers, with AVX-512. Functions that are not written into the loop are those of glibc's
+#: libmvec. Of cheap ones it is an estimate: in a loop of their own they take what memory takes.
 _COMPILED: Mapping[str, tuple[float, ...]] = {
     # f8, f4, f2, i8, i4, u1, b1, c16, c8
     "copy": (0.03, 0.02, 0.05, 0.03, 0.02, 0.01, 0.01, 0.06, 0.03),
@@ -155,15 +163,15 @@ _COMPILED: Mapping[str, tuple[float, ...]] = {
     "step": (0.15, 0.1, 0.3, 0.3, 0.3, 0.2, 0.2, _NAN, _NAN),
     "round": (0.06, 0.03, 0.3, 0.03, 0.02, 0.01, 0.01, _NAN, _NAN),
     "sqrt": (0.55, 0.15, 0.2, 0.65, 0.6, 0.2, 0.2, _NAN, _NAN),
-    "exp": (1.9, 1.1, 0.75, 1.9, 1.9, 0.7, 0.7, _NAN, _NAN),
-    "log": (1.5, 0.7, 0.65, 1.7, 1.8, 0.5, 0.8, _NAN, _NAN),
-    "power": (5.8, 2.8, 2.5, 0.5, 0.5, 0.2, 0.2, _NAN, _NAN),
-    "float_power": (5.8, 5.9, 6.0, 5.9, 5.9, 5.9, 5.9, _NAN, _NAN),
+    "exp": (0.9, 0.38, 0.45, 0.9, 0.9, 0.42, 0.42, _NAN, _NAN),
+    "log": (0.95, 0.42, 0.52, 1.0, 1.0, 0.5, 0.55, _NAN, _NAN),
+    "power": (4.5, 2.4, 2.0, 0.5, 0.5, 0.2, 0.2, _NAN, _NAN),
+    "float_power": (4.0, 4.0, 4.1, 4.0, 4.0, 4.0, 4.0, _NAN, _NAN),
     "trig": (0.7, 0.4, 0.45, 1.0, 1.0, 0.45, 0.5, _NAN, _NAN),
     "tan": (0.9, 0.45, 0.5, 1.0, 1.0, 0.45, 0.5, _NAN, _NAN),
     "inverse_trig": (1.1, 0.42, 0.45, 1.3, 1.3, 0.5, 0.6, _NAN, _NAN),
     "hyperbolic": (1.6, 0.7, 0.5, 1.5, 1.5, 0.45, 0.5, _NAN, _NAN),
-    "tanh": (3.2, 0.7, 0.47, 3.4, 3.6, 0.41, 0.45, _NAN, _NAN),
+    "tanh": (1.4, 0.65, 0.7, 1.4, 1.4, 0.65, 0.65, _NAN, _NAN),
     "atan2": (1.7, 0.63, 0.9, 1.7, 1.7, 0.7, 1.1, _NAN, _NAN),
     "hypot": (0.45, 0.23, 0.26, 0.5, 0.45, 0.25, 1.4, _NAN, _NAN),
     "reduce_sum": (0.07, 0.04, 0.3, 0.07, 0.05, 0.05, 0.05, _NAN, _NAN),
@@ -229,7 +237,13 @@ def shipped(threads: int, kind: str | None = None) -> Profile:
         fault={"serial": constants.fault, "threads": constants.fault / shared},
         op=OP_SECONDS,
         compiled=COMPILED_SECONDS,
-        overhead={**OVERHEAD, "wake": constants.wake, "queue": constants.queue},
+        scans=shipped_scans(),
+        overhead={
+            **OVERHEAD,
+            "wake": constants.wake,
+            "queue": constants.queue,
+            "crew": constants.crew if COMPILED else constants.wake,
+        },
         block_bytes=BLOCK_BYTES,
     )
 

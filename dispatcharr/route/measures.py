@@ -8,6 +8,7 @@ are timed by the wall clock, so that a busy machine makes threads look worse, ne
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections.abc import Callable
 from functools import partial
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy
 
+from dispatcharr.kernels import crew as native
 from dispatcharr.route.bench import Bench
 from dispatcharr.route.defaults import NUMPY_CALL, OVERHEAD
 from dispatcharr.route.probes import lower_quartile, own_clock, typical
@@ -27,8 +29,12 @@ Array = numpy.ndarray
 _BLOCKS = tuple(1 << power for power in range(16, 21))
 # Above every malloc's threshold for keeping freed memory (glibc: 32 MiB), so that each is fresh.
 _FRESH_BYTES = 40 << 20
-#: Elements of a sine that takes some hundred microseconds: longer than waking a helper does.
+#: Elements of a sine, and multiplications in a row, that take some hundred microseconds: longer
+#: than waking a helper does.
 _TASK = 24_000
+_STEPS = 80_000
+#: Seconds after which helpers are asleep.
+_PAUSE = 1e-3
 
 
 def call(bench: Bench, budget: float) -> None:
@@ -68,7 +74,7 @@ def crew(bench: Bench, budget: float) -> None:
     """
     threads = bench.pool.threads
     if threads == 1:
-        bench.overhead.update(wake=0.0, queue=0.0)
+        bench.overhead.update(wake=0.0, queue=0.0, crew=0.0)
         return
     angles = [numpy.full(_TASK, 1.5) for _ in range(threads)]
     results = [numpy.empty(_TASK) for _ in range(threads)]
@@ -82,7 +88,7 @@ def crew(bench: Bench, budget: float) -> None:
     alone = typical(partial(task, 0), 0.2 * budget)
     tasks: list[float] = []
     wakes: list[float] = []
-    end = time.perf_counter() + 0.6 * budget
+    end = time.perf_counter() + 0.5 * budget
     while len(tasks) < 10 or time.perf_counter() < end:
         start = time.perf_counter()
         bench.pool.run(task, threads)
@@ -91,7 +97,38 @@ def crew(bench: Bench, budget: float) -> None:
         wakes.append(seconds - tasks[-1])
     bench.gain = min(max(threads * alone / lower_quartile(tasks), 1.0), float(threads))
     bench.overhead["wake"] = min(max(lower_quartile(wakes), 1e-6), 5e-3)
+    bench.overhead["crew"] = _rouse(bench, 0.1 * budget)
     bench.overhead["queue"] = _queue(bench, 0.2 * budget)
+
+
+def _rouse(bench: Bench, budget: float) -> float:
+    """Return what calling the helpers of compiled kernels costs.
+
+    They look out for a while for the next kernel before they sleep. In a loop in Python, where
+    planning is all that comes between two kernels, they are found awake; after a longer pause they
+    have to be woken. The mean of both counts.
+    """
+    if not native.COMPILED:
+        return bench.overhead["wake"]
+    threads, steps = bench.pool.threads, ctypes.c_int64(_STEPS)
+    where = ctypes.addressof(steps)
+
+    def typically(count: int, pause: float) -> float:
+        samples: list[float] = []
+        end = time.perf_counter() + budget / 3
+        while len(samples) < 12 or time.perf_counter() < end:
+            begin = time.perf_counter() + pause
+            while time.perf_counter() < begin:
+                pass
+            start = time.perf_counter()
+            native.run_table(native.PROBE, where, 0, count, count)
+            samples.append(time.perf_counter() - start)
+        return lower_quartile(samples)
+
+    planning = sum([bench.overhead[name] for name in ("record", "plan", "run")])
+    alone = typically(1, 0.0)
+    awake, asleep = typically(threads, planning), typically(threads, _PAUSE)
+    return min(max((awake + asleep) / 2 - alone, 1e-6), 5e-3)
 
 
 def _queue(bench: Bench, budget: float) -> float:

@@ -12,7 +12,9 @@ kernel over ``n`` elements:
   is shared out evenly. NumPy holds the interpreter's lock between its loops, so the calls of all
   threads queue: they are not divided.
 - ``memory``: bytes touched at the bandwidth of the smallest level that holds them all. L1 and L2
-  belong to a core, so as many of them count as there are threads at work.
+  belong to a core, so as many of them count as there are threads at work. Bandwidth counts what
+  is read and written; a store to memory also reads the line first, and what streams its results
+  spares that: :data:`SPARED` of the bytes written.
 - ``compute``: the op costs, shared by the threads at work. A block is never split.
 - ``fault``: fresh pages, which the system clears before the kernel can write to them. Most results
   get memory that earlier ones left and have none.
@@ -36,7 +38,7 @@ from dispatcharr.backends.base import Rates
 from dispatcharr.plan.work import Work
 from dispatcharr.route.defaults import OP_SECONDS
 
-__all__ = ["TERMS", "Estimate", "duration", "op_seconds", "price"]
+__all__ = ["SPARED", "TERMS", "Estimate", "duration", "op_seconds", "price"]
 
 TERMS = (
     "overhead",
@@ -154,7 +156,7 @@ def price(
 
     wake = rates.wake if lanes > 1 else 0.0
     calls = rates.call * len(steps) * rounds
-    memory = _memory_seconds(work.bytes_touched, rates, lanes)
+    memory = _memory_seconds(work, rates, lanes)
     compute = share * sum([op_seconds(rates.op, cost, dtype) for cost, dtype in steps])
     fault = work.bytes_fresh * rates.fault
     transfer = _transfer_seconds(work, rates)
@@ -204,13 +206,20 @@ def _block_elements(work: Work, steps: tuple[tuple[str, str], ...], rates: Rates
     return max(size // widest, 1) if size else 0
 
 
-def _memory_seconds(touched: int, rates: Rates, lanes: float) -> float:
+#: Bandwidth is that of loops which read three arrays and write two, so seven for five go by.
+SPARED = 5 / 7
+
+
+def _memory_seconds(work: Work, rates: Rates, lanes: float) -> float:
+    touched: float = work.bytes_touched
     own = lanes if rates.block_bytes else 1.0
     level = "memory"
     for name, size in rates.cache_bytes.items():
         if touched <= (size * own if name in _OWN_LEVELS else size):
             level = name
             break
+    if rates.streams and level == "memory" and work.contiguous and work.reduction is None:
+        touched -= SPARED * work.bytes_written
     # Bandwidths were measured with every thread at work; fewer of them draw less.
     return touched / (rates.bandwidth[level] * lanes / rates.parallel)
 

@@ -292,7 +292,7 @@ def _loops(cost_class: str, dtype: numpy.dtype, profile: Profile) -> list[Rates]
 def chain_floor(cost_class: str, dtype: numpy.dtype, profile: Profile) -> int:
     """Return from how many bytes of an operand on an operation and a sum of its result pay.
 
-    That is where recording both, planning them and one compiled loop are predicted to take a tenth
+    That is where repeating the plan of both and one compiled loop are predicted to take a tenth
     less than plain NumPy; a quarter where the prices are shipped ones. Where nothing is compiled,
     nowhere.
     """
@@ -308,7 +308,8 @@ def chain_floor(cost_class: str, dtype: numpy.dtype, profile: Profile) -> int:
 def _solve_chain(cost_class: str, dtype: numpy.dtype, profile: Profile) -> int:
     numpy_rates = replace(host_rates(profile, "serial"), overhead=0.0, call=0.0)
     loops = _loops(cost_class, dtype, profile)
-    planning = 2 * profile.overhead["record"] + profile.overhead["plan"]
+    known = profile.overhead
+    planning = known.get("replay", 2 * known["record"] + known["plan"])
     gain = _GAIN.get(profile.source, _GAIN["defaults"])
 
     def pays(elements: int) -> bool:

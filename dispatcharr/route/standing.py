@@ -25,16 +25,25 @@ from dispatcharr.plan.work import Whereabouts, Work, located, whereabouts
 from dispatcharr.route import profile as profiles
 from dispatcharr.route import router
 from dispatcharr.route.moving import Ledger, departed, trade_of
-from dispatcharr.route.ski import Account
+from dispatcharr.route.rents import Rent, rent_of
 from dispatcharr.storage import places
 
-__all__ = ["Standing", "able", "bar", "forget", "route", "standing"]
+__all__ = [
+    "Standing",
+    "able",
+    "bar",
+    "forget",
+    "is_current",
+    "quarantine",
+    "route",
+    "settled",
+    "standing",
+]
 
 #: Seconds of kernel time after which a decision is made anew: it then costs under 2 %.
 _DECIDING = 2e-3
-#: Kernels whose accounts are kept. Programs repeat themselves; those that do not start over now
-#: and then.
-_MOST_RENTS = 1024
+#: Runs between two looks at whether a decision still holds.
+_UNASKED = 32
 #: Decisions kept for one region, by where its buffers are.
 _MOST_PLACES = 64
 
@@ -42,10 +51,14 @@ _Arrays = Sequence[numpy.ndarray]
 _standing: weakref.WeakKeyDictionary[Region, Standing] = weakref.WeakKeyDictionary()
 #: The same where a device is in use.
 _located: weakref.WeakKeyDictionary[Region, _Located] = weakref.WeakKeyDictionary()
-#: By the name of the kernel; without a name, by a reference to the region.
-_rents: dict[Hashable, _Rent] = {}
 #: What is not asked for a kernel any more, by label, with the reason.
 _barred: weakref.WeakKeyDictionary[Region, dict[str, str]] = weakref.WeakKeyDictionary()
+#: Kernels that disagreed with NumPy, by who ran them: they outlive their regions. They are not
+#: bounded: each has been warned of.
+_quarantined: set[tuple[str, Hashable]] = set()
+#: Another one whenever somebody is to be asked for a kernel no more.
+_era = object()
+_WRONG = "it disagreed with NumPy on this kernel"
 
 
 def bar(region: Region, reasons: Mapping[str, str]) -> None:
@@ -55,8 +68,37 @@ def bar(region: Region, reasons: Mapping[str, str]) -> None:
         forget(region)
 
 
+def quarantine(region: Region, backend: Backend, inputs: _Arrays, outputs: _Arrays) -> None:
+    """Ask ``backend`` no more for the kernel of ``region``, whatever region needs it."""
+    who = label(backend)
+    name = _names((backend,), region, inputs, outputs).get(who)
+    _quarantined.add((who, name or _form(region)))
+    bar(region, {who: _WRONG})
+    _standing.clear()
+    _located.clear()
+
+
+def _keep_out(backends: Sequence[Backend], region: Region, names: Mapping[str, Hashable]) -> None:
+    """Bar those whose kernels for ``region`` are in quarantine."""
+    for one in backends:
+        who = label(one)
+        if (who, names.get(who) or _form(region)) in _quarantined:
+            _barred.setdefault(region, {})[who] = _WRONG
+
+
+def _form(region: Region) -> Hashable:
+    """Return what is computed, without where and of how many: names kernels that have no name."""
+    reducing = region.reducing
+    reduced = reducing and (reducing.row, reducing.reads, reducing.state_dtype, reducing.dtype)
+    layouts = tuple([(layout.dtype, len(layout.shape)) for layout in region.inputs])
+    program = tuple([(i.row, i.operands, i.dtypes) for i in region.program])
+    return layouts, program, region.outputs, reduced
+
+
 def forget(region: Region) -> None:
     """Decide on ``region`` anew when it is next run."""
+    global _era
+    _era = object()
     _standing.pop(region, None)
     kept = _located.get(region)
     if kept is not None:
@@ -71,7 +113,8 @@ class Standing:
     """
 
     __slots__ = (
-        "asked", "backend", "better", "candidates", "decision", "due", "every", "profile", "rent",
+        "asked", "backend", "better", "candidates", "decision", "due", "era", "every", "profile",
+        "rent",
         "saving", "trade", "work",
     )  # fmt: skip
 
@@ -85,11 +128,14 @@ class Standing:
         going: bool | None = None,
     ) -> None:
         self.work = work
+        self.era = _era
         self.asked = chosen.backend, chosen.engine
         self.profile = profiles.current(chosen.threads)
         self.candidates = registry.candidates()
         # First of all: what is told of its buffers is asked for its kernel by the decision.
         names = {} if buffers is None else _names(self.candidates, region, *buffers)
+        if _quarantined:
+            _keep_out(self.candidates, region, names)
         self.decision, self.backend = route(region, work, chosen, barred, going)
         self.trade = trade_of(self.decision.estimates) if self.decision.forced is None else None
         if buffers is not None and self.decision.estimate.device:
@@ -98,7 +144,7 @@ class Standing:
         self.every = max(int(_DECIDING / max(self.decision.expected, 1e-7)), 1)
         self.due = self.every
         self.better, self.saving = self.backend, 0.0
-        self.rent: _Rent | None = None
+        self.rent: Rent | None = None
         better = self.decision.better
         if better is not None and buffers is not None:
             self.better = _labelled(self.candidates, better.label)
@@ -106,18 +152,27 @@ class Standing:
             name = names.get(better.label, weakref.ref(region))
             known = self.profile.overhead
             build = better.term("compile") if better.device else known["compile"]
-            self.rent = _rent(name, known["load"], build)
+            self.rent = rent_of(name, known["load"], build)
 
     def holds(self, chosen: Options) -> bool:
         """Return whether nothing that was decided on has changed."""
+        return self.due > 1 and self.is_for(chosen)
+
+    def is_for(self, chosen: Options) -> bool:
+        """Return whether options, prices and backends are what they were."""
         return (
-            self.due > 1
-            and self.asked == (chosen.backend, chosen.engine)
+            self.asked == (chosen.backend, chosen.engine)
             and self.profile is profiles.current(chosen.threads)
             and self.candidates is registry.candidates()
         )
 
-    def pay(self, rent: _Rent, region: Region, inputs: _Arrays, outputs: _Arrays) -> bool:
+    def take(self) -> int:
+        """Return how many runs need not ask, and count them as run."""
+        runs = min(self.due - 1, _UNASKED)
+        self.due -= runs
+        return runs
+
+    def pay(self, rent: Rent, region: Region, inputs: _Arrays, outputs: _Arrays) -> bool:
         """Credit one run to both accounts, pay what is due, and say whether the kernel is there."""
         if rent.load.credit(self.saving):
             _order(self.better, region, inputs, outputs, stored=True)
@@ -130,29 +185,6 @@ class Standing:
             # Again and again: an order is dropped while the kernel is being looked for on disk.
             _order(self.better, region, inputs, outputs)
         return False
-
-
-class _Rent:
-    """What a kernel that is not built yet would have saved, against the price of having it.
-
-    Two prices: that of loading it, if an earlier process built it, and that of building it. All
-    regions that it would serve, and whatever crew would run it there, pay in.
-    """
-
-    __slots__ = ("build", "load")
-
-    def __init__(self, load: float, build: float) -> None:
-        self.load = Account(load)
-        self.build = Account(build)
-
-
-def _rent(name: Hashable, load: float, build: float) -> _Rent:
-    rent = _rents.get(name)
-    if rent is None:
-        if len(_rents) >= _MOST_RENTS:
-            _rents.clear()
-        rent = _rents[name] = _Rent(load, build)
-    return rent
 
 
 def _names(
@@ -248,6 +280,22 @@ def _in_use(
         found = Standing(region, work, chosen, None, buffers, going)
     if found.rent is not None and found.pay(found.rent, region, *buffers):
         found = Standing(region, work, chosen, None, buffers, going)
+    return found
+
+
+def is_current(stood: Standing, chosen: Options) -> bool:
+    """Return whether nothing has changed that a decision was made on."""
+    return stood.era is _era and stood.is_for(chosen)
+
+
+def settled(region: Region, chosen: Options) -> Standing | None:
+    """Return the decision in use if it will not change for some runs, None if each has to ask.
+
+    Where a device is in use, or a better kernel is being saved for, every run has to be told of.
+    """
+    found = _standing.get(region)
+    if found is None or places.enabled() or found.rent is not None or not found.holds(chosen):
+        return None
     return found
 
 

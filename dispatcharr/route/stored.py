@@ -33,6 +33,7 @@ _FIGURES: Mapping[str, tuple[int, float, float]] = {
     "bandwidth": (2, 1e6, 1e16),
     "op": (2, 1e-14, 1e-3),
     "compiled": (2, 1e-14, 1e-3),
+    "scans": (2, 1e-14, 1e-3),
     "correction": (2, 0.25, 4.0),
 }
 #: The same of devices; what is not listed is seconds, or a share.
@@ -83,6 +84,7 @@ def read(path: str) -> Profile:
         found = data.get("schema") if isinstance(data, dict) else None
         raise UnusableProfile(f"its schema is {found!r}, wanted {SCHEMA}")
     _check_machine(data.get("machine"))
+    data.setdefault("scans", {})
     _check_figures(data)
     data.setdefault("devices", {})
     _check_devices(data["devices"])

@@ -25,8 +25,8 @@ import numpy
 
 __all__ = ["Lease", "is_visible", "lend", "mark_foreign", "root_of", "withdraw_with"]
 
-_foreign: dict[int, weakref.ref[numpy.ndarray]] = {}
-_leases: dict[int, weakref.WeakSet[Lease]] = {}
+foreign_roots: dict[int, weakref.ref[numpy.ndarray]] = {}
+lent_roots: dict[int, weakref.WeakSet[Lease]] = {}
 _withdrawals: list[Callable[[numpy.ndarray], None]] = []
 
 
@@ -70,12 +70,12 @@ def mark_foreign(host: numpy.ndarray) -> None:
     """Note that someone outside holds the memory of ``host`` and may write to it at any time."""
     root = root_of(host)
     key = id(root)
-    if key not in _foreign:
+    if key not in foreign_roots:
 
         def forget(_: object, key: int = key) -> None:
-            _foreign.pop(key, None)
+            foreign_roots.pop(key, None)
 
-        _foreign[key] = weakref.ref(root, forget)
+        foreign_roots[key] = weakref.ref(root, forget)
         for withdraw in _withdrawals:
             withdraw(root)
 
@@ -85,18 +85,18 @@ def is_visible(root: numpy.ndarray) -> bool:
     if root.base is not None or not root.flags.owndata:
         return True
     key = id(root)
-    if key in _foreign:
+    if key in foreign_roots:
         return True
-    return bool(_leases.get(key))
+    return bool(lent_roots.get(key))
 
 
 def _hold(interface: dict[str, Any], root: numpy.ndarray) -> numpy.ndarray:
     lease = Lease(interface, root)
     key = id(root)
-    leases = _leases.get(key)
+    leases = lent_roots.get(key)
     if leases is None:
-        leases = _leases[key] = weakref.WeakSet()
-        weakref.finalize(root, _leases.pop, key, None).atexit = False
+        leases = lent_roots[key] = weakref.WeakSet()
+        weakref.finalize(root, lent_roots.pop, key, None).atexit = False
     leases.add(lease)
     for withdraw in _withdrawals:
         withdraw(root)

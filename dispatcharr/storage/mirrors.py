@@ -23,7 +23,7 @@ from dispatcharr._errors import DeviceLostError
 from dispatcharr.storage.exports import root_of
 
 __all__ = [
-    "ALIGNMENT", "SMALL", "Place", "alloc", "away", "bring", "bytes_at", "counters",
+    "ALIGNMENT", "SMALL", "Place", "alloc", "away", "bring", "bytes_at", "clone", "counters",
     "current_run", "dead", "device_in_use", "drop", "enter", "find", "forget", "is_aimed_at",
     "lost", "observers", "on_home", "pointer", "prepare_write", "put", "remove", "renew", "reserve",
     "runs", "settle", "sweep", "table", "take", "tell_away", "tell_home", "tell_state", "tidy",
@@ -77,8 +77,8 @@ class Place:
     """What is known of one root."""
 
     __slots__ = (
-        "fresh", "key", "looked", "lost", "low", "memory", "nbytes", "on_device", "on_host", "pad",
-        "ref", "rented",
+        "assigned", "fresh", "key", "looked", "lost", "low", "memory", "nbytes", "on_device",
+        "on_host", "pad", "ref", "rented",
     )  # fmt: skip
 
     def __init__(self, root: numpy.ndarray) -> None:
@@ -92,6 +92,8 @@ class Place:
         self.memory: Any = None
         #: Whether it was allocated for a kernel's result: nobody has seen it, however small it is.
         self.fresh = False
+        #: Whether the program itself wants it there, and not only the router.
+        self.assigned = False
         self.on_host = True
         self.on_device = False
         #: Bytes that were copied for one run each, and seconds that looks at a few bytes took.
@@ -353,6 +355,12 @@ def take(host: numpy.ndarray, memory: Any, offset: int) -> None:
     counters["to_host"] += 1
     counters["to_host_bytes"] += host.nbytes
     here.homed = True
+
+
+def clone(memory: Any, source: Any, offset: int, nbytes: int) -> None:
+    """Copy bytes on the device, and wait for it: whoever gets them has queues of its own."""
+    _ask(_device.copy, memory, 0, source, offset, nbytes)
+    _ask(_device.synchronize)
 
 
 def _ask(function: Callable[..., Any], *args: Any) -> Any:

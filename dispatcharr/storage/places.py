@@ -47,19 +47,22 @@ from dispatcharr.storage.runs import (
     address,
     adopt,
     covers,
+    duplicated,
     hands,
+    received,
     refusal,
     running,
+    sent,
     target,
     watch,
     written,
 )  # fmt: skip
 
 __all__ = [
-    "SMALL", "address", "adopt", "away", "counters", "device_in_use", "enabled", "expect",
-    "forget_all", "home", "host_write", "in_use", "is_away", "is_placed", "look", "observe",
-    "on_home", "patch", "read", "refusal", "running", "state", "target", "use", "watch", "writing",
-    "written",
+    "SMALL", "address", "adopt", "any_assigned", "assign", "away", "counters", "device_in_use",
+    "duplicated", "enabled", "expect", "forget_all", "home", "host_write", "in_use", "is_assigned",
+    "is_away", "is_placed", "look", "observe", "on_home", "patch", "read", "received", "refusal",
+    "running", "sent", "state", "target", "use", "watch", "writing", "written",
 ]  # fmt: skip
 
 #: A view of more than this part of its root comes home with all of it.
@@ -144,6 +147,37 @@ def is_placed(host: numpy.ndarray) -> bool:
     root = root_of(host)
     place = table.get(id(root))
     return place is not None and place.memory is not None and place.ref() is root
+
+
+def assign(host: numpy.ndarray) -> bool:
+    """Note that the program wants ``host`` to be on the device; return whether it is there.
+
+    It holds until the host writes to the memory, or the device needs the room; and for the results
+    of kernels that read it there.
+    """
+    with mirrors.lock:
+        place = find(root_of(host))
+        if place is None or not place.on_device:
+            return False
+        place.assigned = True
+        return True
+
+
+def any_assigned() -> bool:
+    """Return whether the program wants anything to be on the device."""
+    if not table:
+        return False
+    with mirrors.lock:
+        return any([place.assigned for place in table.values()])
+
+
+def is_assigned(host: numpy.ndarray) -> bool:
+    """Return whether ``host`` is on the device because the program wanted it there."""
+    if not table:
+        return False
+    with mirrors.lock:
+        place = find(root_of(host))
+        return place is not None and place.on_device and place.assigned
 
 
 # --- the host -------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ pool own their data as any others do.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy
@@ -23,8 +24,18 @@ if not variable("DISPATCHARR_PURE_PYTHON"):
         _compiled = None
 
 __all__ = [
-    "FLOOR", "HANDLER", "SYSTEM_RECYCLES", "MemoryPool", "empty", "enter",
-    "get_default_memory_pool", "leave", "machine_memory", "recycled",
+    "FLOOR",
+    "HANDLER",
+    "POINTS",
+    "SYSTEM_RECYCLES",
+    "MemoryPool",
+    "empty",
+    "enter",
+    "get_default_memory_pool",
+    "leave",
+    "machine_memory",
+    "point",
+    "recycled",
 ]  # fmt: skip
 
 #: Bytes from which NumPy's own results are mapped anew each time, and their pages cleared. glibc
@@ -88,6 +99,15 @@ def empty(
     if strides is None:
         return numpy.empty(shape, dtype)
     return numpy.ndarray(shape, dtype, strides=strides)
+
+
+#: Whether :func:`point` can be had.
+POINTS: bool = hasattr(_compiled, "point")
+
+
+def point(address: int, places: tuple[int, ...], arrays: Sequence[numpy.ndarray]) -> None:
+    """Write where arrays begin into a table of 64-bit words at an address, each at its place."""
+    _compiled.point(address, places, arrays)
 
 
 def enter() -> Any:

@@ -16,13 +16,16 @@ from typing import Any
 
 __all__ = [
     "Reader",
+    "Watch",
     "any_pending",
     "observe",
     "pending_arrays",
     "readers_of",
     "reading",
     "roots_read",
+    "settle_with",
     "wait_until_unread",
+    "withdraw",
 ]
 
 _readers: dict[int, dict[int, Reader]] = {}
@@ -37,9 +40,13 @@ _running_changed = threading.Condition()
 #: Numbers of kernels; never used again, as ids are.
 _tickets = itertools.count()
 _waiting: list[int] = []
+_watches: dict[int, Watch] = {}
+#: Writes to other memory that a watch outlives.
+_PATIENCE = 32
 #: Seconds between looks for kernels that ended without a word.
 _LOOK = 0.05
 _observers: list[Callable[[int], None]] = []
+_settlers: list[Callable[[], None]] = []
 
 
 class Reader(weakref.ref):  # type: ignore[type-arg]
@@ -84,6 +91,42 @@ class Reader(weakref.ref):  # type: ignore[type-arg]
             _sweep()
 
 
+class Watch(Reader):
+    """Notes that memory is about to be written which was read before; nothing waits on it.
+
+    ``valid`` turns false then, and also when there were many writes to other memory: as long as
+    anything is watched, each of them has to ask.
+    """
+
+    __slots__ = ("patience", "valid")
+    valid: bool
+    patience: int
+
+    def __init__(self, array: Any, roots: tuple[int, ...]) -> None:
+        self.valid = True
+        self.patience = _PATIENCE
+        super().__init__(array, roots)
+        with _lock:
+            _watches[self.key] = self
+
+    def close(self) -> None:
+        """Watch no more."""
+        self.valid = False
+        _watches.pop(self.key, None)
+        super().close()
+
+
+def withdraw(root: int) -> None:
+    """Tell those who watch the root with id ``root`` that it is about to be written."""
+    if not _watches:
+        return
+    with _lock:
+        for watch in list(_watches.values()):
+            watch.patience -= 1
+            if root in watch.roots or not watch.patience or watch() is None:
+                watch.close()
+
+
 def _unlink(reader: Reader, kept: tuple[int, ...] = ()) -> None:
     _rootless.pop(reader.key, None)
     for root in reader.roots:
@@ -105,6 +148,16 @@ def observe(observer: Callable[[int], None]) -> None:
     _observers.append(observer)
 
 
+def settle_with(settle: Callable[[], None]) -> None:
+    """Have ``settle`` called before anybody is told what is pending, to file what is not yet."""
+    _settlers.append(settle)
+
+
+def _settle() -> None:
+    for settle in _settlers:
+        settle()
+
+
 def _sweep() -> None:
     """Unlink the readers whose arrays are gone; the lock is held."""
     while _dead:
@@ -114,6 +167,7 @@ def _sweep() -> None:
 
 def any_pending() -> bool:
     """Return whether any pending array, or any kernel that runs, reads any root."""
+    _settle()
     if not _readers and not _running:
         return False
     with _lock:
@@ -123,21 +177,27 @@ def any_pending() -> bool:
 
 def readers_of(root: int) -> list[Any]:
     """Return the live pending arrays that read the root with id ``root``."""
+    _settle()
     with _lock:
         _sweep()
         entry = _readers.get(root)
-        arrays = [] if entry is None else [reader() for reader in entry.values()]
+        arrays = [] if entry is None else _arrays(entry)
     return [array for array in arrays if array is not None]
+
+
+def _arrays(entry: dict[int, Reader]) -> list[Any]:
+    """Return the arrays that wait, some of which may be gone."""
+    return [reader() for reader in entry.values() if type(reader) is not Watch]
 
 
 def roots_read() -> list[tuple[int, Any]]:
     """Return the id of every root that pending work reads, with one array that reads it."""
+    _settle()
     with _lock:
-        entries = [(root, list(entry.values())) for root, entry in list(_readers.items())]
+        entries = [(root, _arrays(entry)) for root, entry in list(_readers.items())]
     found = []
-    for root, readers in entries:
-        for reader in readers:
-            array = reader()
+    for root, arrays in entries:
+        for array in arrays:
             if array is not None:
                 found.append((root, array))
                 break
@@ -146,12 +206,12 @@ def roots_read() -> list[tuple[int, Any]]:
 
 def pending_arrays() -> list[Any]:
     """Return every live pending array."""
+    _settle()
     with _lock:
         found = dict(_rootless)
         for entry in list(_readers.values()):
             found.update(entry)
-    arrays = [reader() for reader in found.values()]
-    return [array for array in arrays if array is not None]
+    return [array for array in _arrays(found) if array is not None]
 
 
 class reading:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy
 from numpy.lib.array_utils import byte_bounds
 
+from dispatcharr.devices.device import Memory
 from dispatcharr.storage import mirrors
 from dispatcharr.storage.exports import is_visible, root_of
 from dispatcharr.storage.mirrors import (
@@ -26,7 +27,10 @@ from dispatcharr.storage.mirrors import (
     table,
 )  # fmt: skip
 
-__all__ = ["address", "adopt", "covers", "refusal", "running", "target", "watch", "written"]
+__all__ = [
+    "address", "adopt", "covers", "duplicated", "received", "refusal", "running", "sent", "target",
+    "watch", "written",
+]  # fmt: skip
 
 #: A view of less than this part of its root is not worth the whole.
 _PART = 4
@@ -181,6 +185,9 @@ def _went_away(host: numpy.ndarray, run: running | None) -> None:
         raise RuntimeError("written: wanted memory that is a target of this run")
     # In this order: an interrupt must not leave rubbish that nobody knows of.
     mirrors.tell_away(place)
+    if place.fresh and run is not None:
+        # Results are where the program wanted their operands to be.
+        place.assigned = any([other.assigned for other in run.pinned if other is not place])
     place.fresh = False
     place.on_device, place.on_host = True, False
     if run is not None and place in run.targets:
@@ -208,6 +215,55 @@ def adopt(
         mirrors.tell_away(place)
         place.on_device, place.on_host = True, False
     return made
+
+
+def sent(host: numpy.ndarray) -> numpy.ndarray:
+    """Return a new array with the values of ``host``, whose bytes are on the device alone."""
+    source = numpy.ascontiguousarray(host)
+    with mirrors.lock:
+        memory = mirrors.alloc(max(source.nbytes, 1))
+        if source.nbytes:
+            mirrors.put(memory, 0, bytes_at(pointer(source), source.nbytes))
+        return adopt(memory, host.shape, host.dtype)
+
+
+def received(
+    address: int, shape: tuple[int, ...], dtype: numpy.dtype[Any], strides: tuple[int, ...]
+) -> numpy.ndarray:
+    """Return a new array with the values at an address of the device, which somebody else holds."""
+    steps = [(extent - 1) * stride for extent, stride in zip(shape, strides, strict=True)]
+    if 0 in shape:
+        return sent(numpy.empty(shape, dtype))
+    low = sum([min(step, 0) for step in steps])
+    nbytes = sum([max(step, 0) for step in steps]) + dtype.itemsize - low
+    with mirrors.lock:
+        memory = mirrors.alloc(nbytes)
+        mirrors.clone(memory, Memory(address + low, nbytes, None), 0, nbytes)
+        whole = adopt(memory, (nbytes,), numpy.uint8)
+    return numpy.ndarray(shape, dtype, whole, -low, strides)
+
+
+def duplicated(host: numpy.ndarray, into: Any = None) -> tuple[Any, int]:
+    """Return device memory with a copy of what ``host`` spans, and where its first element is.
+
+    Parameters
+    ----------
+    host : numpy.ndarray
+        An array that is on the device.
+    into : Memory, optional
+        Memory to use where it is large enough.
+    """
+    with running() as run, mirrors.lock:
+        place = find(root_of(host))
+        if place is None or not place.on_device:
+            raise RuntimeError("duplicated: wanted an array that is on the device")
+        run.pin(place)
+        low, high = byte_bounds(host) if host.size else (pointer(host), pointer(host))
+        fits = into is not None and into.nbytes >= high - low
+        memory = into if fits else mirrors.alloc(max(high - low, 1))
+        if high > low:
+            mirrors.clone(memory, place.memory, place.pad + low - place.low, high - low)
+    return memory, pointer(host) - low
 
 
 class running:

@@ -12,7 +12,7 @@ import pytest
 import dispatcharr as np
 from dispatcharr.kernels import blocks, bound, native
 from dispatcharr.plan import fuse
-from dispatcharr.route import router, standing
+from dispatcharr.route import rents, router, standing
 from dispatcharr.route.correct import Corrections
 
 compiles = pytest.mark.skipif(native.missing() is not None, reason=str(native.missing()))
@@ -234,7 +234,7 @@ def test_what_is_kept_for_each_length_goes_with_its_plan(monkeypatch):
     gc.collect()
     tables = (bound._known, bound._families, standing._standing, blocks._cuts)
     before = [len(table) for table in tables]
-    accounts = len(standing._rents)
+    accounts = len(rents._rents)
     gc.disable()  # nothing may wait for it
     try:
         with np.dispatch_options(defer="always"):
@@ -245,4 +245,4 @@ def test_what_is_kept_for_each_length_goes_with_its_plan(monkeypatch):
     finally:
         gc.enable()
     assert all(len(table) <= n + 9 for table, n in zip(tables, before, strict=True))
-    assert len(standing._rents) <= accounts + 2
+    assert len(rents._rents) <= accounts + 2

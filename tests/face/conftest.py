@@ -8,6 +8,7 @@ import sys
 import textwrap
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy
@@ -17,6 +18,9 @@ import dispatcharr as np
 from dispatcharr.expr import build
 from dispatcharr.expr.nodes import Node
 from dispatcharr.face import limits
+
+# Modules that tests of this folder share.
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 def is_pending(array: Any) -> bool:

@@ -39,10 +39,7 @@ def test_conversion(convert: Any, values: Any, same_outcome: SameOutcome) -> Non
         return list(made) if convert in (reversed, iter) else made
 
     array = np.array(values)
-    if convert is bytes:
-        # NumPy gives its memory by the buffer protocol; an index would make bytes of that length.
-        same_outcome(lambda: run(array), lambda: values.tobytes())
-    elif convert in (hash, round):
+    if convert in (hash, round):
         # The messages name the class, which NumPy spells with its module.
         with pytest.raises(TypeError, match=r"unhashable type|doesn't define __round__"):
             run(array)
@@ -256,7 +253,9 @@ def test_a_subclass_view_shares_memory_with_waiting_work(always: None) -> None:
 
 
 def test_generic_alias() -> None:
-    assert np.ndarray[Any, numpy.dtype[Any]] == numpy.ndarray[Any, numpy.dtype[Any]]
+    ours, numpys = (kind[Any, numpy.dtype[Any]] for kind in (np.ndarray, numpy.ndarray))
+    assert ours.__origin__ is np.ndarray
+    assert ours.__args__ == numpys.__args__
 
 
 def test_no_attributes_can_be_added(make: Make) -> None:

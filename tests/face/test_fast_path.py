@@ -96,7 +96,7 @@ def test_both_mean_the_same_and_serve_the_same() -> None:
 
 @compiled
 def test_both_offer_the_same_names() -> None:
-    from dispatcharr.face import _fastpath_c
+    from dispatcharr.face import _fastpath_c, _fastpath_py
 
     for name in (
         "Cell",
@@ -116,7 +116,7 @@ def test_both_offer_the_same_names() -> None:
         assert hasattr(_fastpath_c, name)
     assert len(_fastpath.SLOT_NAMES) == _fastpath_c.FIRST_FUNCTION
     for name in ("Cell", "Function", "Forward"):
-        python, c = getattr(_fastpath, f"_Py{name}"), getattr(_fastpath_c, name)
+        python, c = getattr(_fastpath_py, name), getattr(_fastpath_c, name)
         wanted = {n for n in vars(python) if n.startswith("__")} - {
             "__module__",
             "__doc__",

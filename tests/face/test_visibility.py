@@ -170,12 +170,12 @@ def test_leases_leave_nothing_behind() -> None:
     from dispatcharr.storage import exports
 
     gc.collect()
-    before = len(exports._leases), len(exports._foreign)
+    before = len(exports.lent_roots), len(exports.foreign_roots)
     for _ in range(100):
         array = np.arange(3000.0) + 0
         numpy.asarray(array), array.data, array.ctypes.data, np.asarray(numpy.ones(3000))
     del array
     gc.collect()
-    after = len(exports._leases), len(exports._foreign)
+    after = len(exports.lent_roots), len(exports.foreign_roots)
     assert after[0] <= before[0] + 1
     assert after[1] <= before[1] + 1

@@ -33,36 +33,45 @@ SPELLED: dict[str, dict[str, str]] = {
     },
     "explain/report.py": {"where": "the title of a column"},
     "expr/build.py": {"divide": "a kind of floating-point error"},
-    "face/_fastpath.py": {
+    "face/slots.py": {
         "abs add invert mod pow": "Python's names of operators, as the C module numbers them",
     },
     "face/chosen.py": {"where": "the keyword of that name, which takes a mask"},
+    "face/dask_chunks.py": {"arange full": "what Dask asks a backend for"},
     "face/effects.py": {"*": "what NumPy's functions and methods do to their arguments, by name"},
     "face/creation.py": {
         "arange full linspace": "their signatures are written by hand, one by one",
     },
     "face/fallback.py": {"log": "a level of on_fallback"},
+    "face/tape.py": {
+        "pow power": "some of its exponents are other functions, which is told by their values",
+        "where": "it has no ufunc, and its first operand is not of the others' dtype",
+    },
     "face/functions.py": {
         "astype clip where": "their signatures are not those of ufuncs, and so are written by hand",
     },
     "face/ndarray.py": {
-        "astype clip conjugate divmod": "methods whose signatures are not those of a function",
+        "astype clip conj conjugate divmod": "methods whose signatures are not those of a function",
     },
     "face/operators.py": {
         "pow": "Python's name of the operator that NumPy computes in other ways too: x**2",
         "log": "NumPy's mode for floating-point errors that are to be heard",
     },
-    "face/reductions.py": {
+    "face/requests.py": {
         "divide": "a kind of floating-point error",
         "mean": "NumPy adds integers up as float64 in mean alone",
+    },
+    "face/reductions.py": {
         "max min": "the rows that amax and amin stand for",
         "where": "the keyword of that name, which takes a mask",
     },
+    "face/scans_masks.py": {"where": "the function of that name, of a condition alone"},
+    "face/scans_running.py": {"divide": "a kind of floating-point error"},
     "kernels/blocks.py": {
         "divide": "a kind of floating-point error",
         "log": "NumPy's mode for floating-point errors that are to be heard",
     },
-    "kernels/cuda_complex.py": {"add prod": "which sums these are, and methods of a fold"},
+    "kernels/cuda_complex.py": {"add mean prod": "which sums these are, and methods of a fold"},
     "kernels/cuda_extremes.py": {"add": "a method of a fold: to take one element more"},
     "kernels/cuda_fold.py": {"add": "a method of a fold: to take one element more"},
     "kernels/cuda_folds.py": {"*": "the table of the folds that make each reduction"},
@@ -87,6 +96,10 @@ SPELLED: dict[str, dict[str, str]] = {
         "arange full linspace": "the instructions that count an element's place out",
     },
     "kernels/simd_math.py": {"*": "functions of the C mathematical library, by its names"},
+    "plan/reference.py": {
+        "clip fmax fmin maximum minimum": "which of two equal zeros they give is not promised",
+        "divide sqrt": "cost classes",
+    },
     "route/": {
         "serial threads": "columns of the profile, which are named after the crews measured",
     },

@@ -104,7 +104,9 @@ def reducing(
     with numpy.errstate(all="ignore"):
         result = numpy.asarray(getattr(numpy, name)(numpy.ones(2, dtype))).dtype
     state = None
-    if row.cost in ("reduce_sum", "reduce_prod", "reduce_moments"):
+    if row.cost == "reduce_moments" and dtype.kind == "c":
+        state = dtype
+    elif row.cost in ("reduce_sum", "reduce_prod", "reduce_moments"):
         state = numpy.dtype(numpy.float32) if result.char == "e" else result
     if mask is not None:
         assert row.masked is not None

@@ -324,3 +324,37 @@ def test_underflow_of_simd_functions_is_told_by_blocks() -> None:
     assert "underflow" in refused(source, [x], results(source), watch={"underflow"})
     assert "underflow" in str(compiled.refusal(replace(source, watch=frozenset({"underflow"}))))
     assert compiled.refusal(source) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "lacking", "reason"),
+    [("exp", "library", ""), ("power", "library", ""), ("sin", "library", "no SIMD variant of sin"),
+     ("exp", "fma", ""), ("power", "fma", "no fused multiply-add")],
+)  # fmt: skip
+def test_functions_are_compiled_where_the_machine_has_what_they_need(
+    name: str, lacking: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that are written into the loop need no library, powers an instruction."""
+    host = native.host()
+    if isinstance(host, str) or (lacking == "fma" and "+fma" not in host.features.split(",")):
+        pytest.skip("this machine lacks it")
+    poorer = replace(host, simd_math={})
+    if lacking == "fma":
+        poorer = replace(host, features=host.features.replace("+fma,", "-fma,"))
+    monkeypatch.setattr(native, "host", lambda: poorer)
+    builder = Builder(None)
+    x = buffer((1003,), "f8", "plain") ** 2 + 0.1
+    given = [x] if name != "power" else [x, x[::-1].copy() % 3]
+    source = region((1003,), given, [(name, tuple(range(len(given))))])
+    outputs = results(source)
+    for _ in range(2):
+        found = compiled.prepare(source, given, outputs, watch=False, builder=builder)
+        assert builder.wait(60)
+    if reason:
+        assert reason in str(found)
+        return
+    assert isinstance(found, compiled.Job)
+    for task in range(found.count):
+        found.run(task)
+    with numpy.errstate(all="ignore"):
+        numpy.testing.assert_allclose(outputs[0], getattr(numpy, name)(*given), rtol=1e-15)

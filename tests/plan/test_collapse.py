@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dispatcharr as np
-from dispatcharr.plan.collapse import collapse
+from dispatcharr.plan.collapse import collapse, standing_still
 
 
 def test_contiguous_axes_become_one() -> None:
@@ -63,3 +63,11 @@ def test_values_strides_and_flags_are_numpys_for_any_layout(
 def walked(strides: tuple[int, ...], shape: tuple[int, ...]) -> list[int]:
     """Strides of the axes that are walked at all: NumPy gives the others any number."""
     return [stride for stride, n in zip(strides, shape, strict=True) if n > 1]
+
+
+def test_an_operand_that_stands_still_is_not_merged_with_axes_it_lacks() -> None:
+    """The stride of 0 is the same, but the operand has three elements there or one, not both."""
+    marks = standing_still((0, 1), [((3,), (0,)), ((5, 3), (24, 8))])
+    assert marks == [(False,), (True,)]
+    assert collapse((5, 3), [(0, 0), (24, 8)], marks) == [[0], [1]]
+    assert standing_still((0, 1), [((5, 3), (24, 8)), ((3,), (8,)), ((), ())]) == [(), ()]

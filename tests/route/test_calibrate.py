@@ -78,7 +78,7 @@ def test_operations_that_a_dtype_lacks_are_left_out(dtype):
     found = {cost for cost in REPRESENTATIVE if op_cost(cost, dtype, 1024, 1e-5) is not None}
     assert {"arith", "compare", "reduce_sum"} <= found
     assert ("round" in found) == (dtype.kind != "c")
-    assert ("reduce_moments" in found) == (dtype.kind == "f")
+    assert ("reduce_moments" in found) == (dtype.kind in "fc")
 
 
 def test_a_near_level_that_was_disturbed_is_as_fast_as_the_next():
@@ -122,7 +122,7 @@ def test_one_thread_is_enough(monkeypatch):
     monkeypatch.setattr(calibrate, "_QUICK_PLANNED", 0.3)
     found = calibrate.calibrate(quick=True)
     assert found.threads == 1
-    assert found.overhead["wake"] == found.overhead["queue"] == 0
+    assert found.overhead["wake"] == found.overhead["queue"] == found.overhead["crew"] == 0
 
 
 def test_typical_time_ignores_the_first_and_the_worst():

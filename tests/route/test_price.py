@@ -91,6 +91,28 @@ def test_threads_bring_their_own_l2_but_share_l3(stage):
     assert price(over, "any", RATES).term("memory") == pytest.approx(9.6e6 / 10e9)
 
 
+def test_streamed_results_are_not_read_before_they_are_written(stage):
+    rates = replace(RATES, streams=True)
+    large = stage.work(400_000)  # 6.4 MB are read and 3.2 written: more than the caches hold
+    assert price(large, "any", rates).term("memory") == pytest.approx((9.6e6 - 16e6 / 7) / 10e9)
+    for work in (
+        stage.work(100_000),
+        replace(large, contiguous=False),
+        stage.work(400_000, (("arith", "d"),), ("reduce_sum", "d")),
+    ):
+        assert price(work, "any", rates) == price(work, "any", RATES)
+
+
+def test_compiled_kernels_have_their_own_helpers(stage):
+    profile = stage.laptop
+    crewed = replace(profile, overhead={**profile.overhead, "crew": 3e-6})
+    assert host_rates(crewed, "threads", "compiled").wake == 3e-6
+    assert host_rates(crewed, "threads").wake == profile.overhead["wake"]
+    assert host_rates(crewed, "serial", "compiled").wake == 0
+    # A profile that was measured before there were any.
+    assert host_rates(profile, "threads", "compiled").wake == profile.overhead["wake"]
+
+
 def test_few_threads_at_work_draw_their_part_of_the_bandwidth(stage):
     """Two blocks keep two of four threads busy."""
     work = stage.work(2048, (("arith", "d"),) * 2)

@@ -294,7 +294,8 @@ def test_floors_are_in_elements_of_their_dtype(stage):
     assert defer_floor("trig", half, stage.laptop) % 4 == 0
 
 
-def test_one_thread_defers_only_where_planning_is_lost_in_the_work(stage):
+def test_one_thread_defers_only_where_planning_is_lost_in_the_work(stage, monkeypatch):
+    monkeypatch.setattr(native, "missing", lambda: "there is no compiler")
     alone = with_threads(stage.laptop, 1)
     floor = defer_floor("arith", FLOAT, alone)
     assert floor > defer_floor("arith", FLOAT, stage.laptop)

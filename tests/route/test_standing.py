@@ -15,7 +15,7 @@ from dispatcharr.backends import registry
 from dispatcharr.backends.base import label
 from dispatcharr.plan import fuse
 from dispatcharr.route import profile as profiles
-from dispatcharr.route import standing
+from dispatcharr.route import rents, standing
 
 N = 50_000
 
@@ -80,7 +80,7 @@ def late(monkeypatch):
 @pytest.fixture
 def kernel():
     fuse._cache.clear()  # what is known of a kernel goes with its plan
-    standing._rents.clear()
+    rents._rents.clear()
     return kernel_of(N)
 
 
@@ -185,7 +185,7 @@ def test_no_more_than_twice_the_clairvoyants_price_is_paid(late, kernel):
     price = load + build
     for runs in (1, 5, 20, 100, 400):
         standing.forget(kernel.region)
-        standing._rents.clear()
+        rents._rents.clear()
         late.orders.clear()
         run(kernel, runs)
         paid = load * ("load" in late.orders) + build * ("build" in late.orders)
@@ -218,15 +218,15 @@ def test_kernels_that_are_not_shared_have_accounts_of_their_own(late, kernel):
     for other in others:
         run(other, int(load / saving / 2))
     assert late.orders == []
-    assert len(standing._rents) == len(others)
+    assert len(rents._rents) == len(others)
 
 
 def test_the_table_of_accounts_is_bounded(late, kernel, monkeypatch):
-    monkeypatch.setattr(standing, "_MOST_RENTS", 8)
+    monkeypatch.setattr(rents, "_MOST_RENTS", 8)
     late.shares = False
     for k in range(40):
         run(kernel_of(N + k), 1)
-    assert 0 < len(standing._rents) <= 8
+    assert 0 < len(rents._rents) <= 8
 
 
 def test_a_forced_backend_that_fails_leaves_its_reason(late, kernel, monkeypatch):

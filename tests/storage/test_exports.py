@@ -77,10 +77,10 @@ def test_foreign_memory_stays_foreign_as_long_as_it_lives() -> None:
     mark_foreign(host)
     assert is_visible(host)
     key = id(host)
-    assert key in exports._foreign
+    assert key in exports.foreign_roots
     del host
     gc.collect()
-    assert key not in exports._foreign
+    assert key not in exports.foreign_roots
 
 
 def test_a_lease_lasts_as_long_as_any_view_of_it() -> None:
@@ -157,15 +157,15 @@ def test_lending_again_and_again_registers_nothing_more() -> None:
 
 def test_tables_forget_roots_that_die() -> None:
     gc.collect()
-    leases, foreign = len(exports._leases), len(exports._foreign)
+    leases, foreign = len(exports.lent_roots), len(exports.foreign_roots)
     for _ in range(50):
         host = numpy.zeros(5)
         lend(host)
         mark_foreign(numpy.zeros(3))
     del host
     gc.collect()
-    assert len(exports._leases) == leases
-    assert len(exports._foreign) == foreign
+    assert len(exports.lent_roots) == leases
+    assert len(exports.foreign_roots) == foreign
 
 
 def test_a_lease_keeps_the_memory_alive() -> None:

@@ -201,6 +201,7 @@ def body_from(name: str, scalar: Scalar, result: Dtype, place: int) -> Body | st
     added: list[str] = []  # apart, since it may call what the function itself no longer does
     needs: list[str] = []
     calls: list[str] = []
+    widths = [0]
     for outside, declared in scalar.outside.items():
         mathematics = _simd(outside, host.simd_math)
         if isinstance(mathematics, Body):
@@ -209,9 +210,11 @@ def body_from(name: str, scalar: Scalar, result: Dtype, place: int) -> Body | st
             text = _called(text, outside, inner)
             needs += mathematics.needs
             calls += mathematics.calls
+            widths.append(mathematics.function)
         elif mathematics:
             text = _called(text, outside, f"@{mathematics}")
             calls.append(mathematics)
+            widths.append(4 if mathematics.endswith("f") else 8)
         else:
             plain = _instruction(outside)
             text = _called(text, outside, f"@{plain}")
@@ -219,7 +222,9 @@ def body_from(name: str, scalar: Scalar, result: Dtype, place: int) -> Body | st
     text = "\n".join([text, *added])
     errors = _ERRORS if _FLOATING.search(text) else frozenset()
     unique = dict.fromkeys(needs), dict.fromkeys(calls)
-    return Body(symbol, text, tuple(unique[0]), tuple(unique[1]), errors, errors)
+    return Body(
+        symbol, text, tuple(unique[0]), tuple(unique[1]), errors, errors, function=max(widths)
+    )
 
 
 def _called(text: str, old: str, new: str) -> str:
@@ -229,17 +234,17 @@ def _called(text: str, old: str, new: str) -> str:
 def _simd(name: str, available: Mapping[str, tuple[str, ...]]) -> Body | str | None:
     """Return the body, or the function, that does ``name`` for whole vectors."""
     base, char = _base(name)
-    symbol = base + ("f" if char == "f" else "")
-    if char not in "fd" or symbol not in available:
+    if char not in "fd":
         return None
     if base in _UNLISTED:
-        return symbol
+        symbol = base + ("f" if char == "f" else "")
+        return symbol if symbol in available else None
     row = BY_NAME.get(ROWS.get(base, ""))
     if row is None:
         return None
     dtype = numpy.dtype(char)
     found = body_of(row, (dtype,) * row.nin, dtype)
-    return found if isinstance(found, Body) else None
+    return found if isinstance(found, Body) and available.keys() >= {*found.calls} else None
 
 
 def _base(name: str) -> tuple[str, str]:

@@ -45,6 +45,9 @@ class Body:
         What :func:`prelude` has to provide, once per module.
     calls : tuple of str
         Functions of the C library that it calls; each has SIMD variants.
+    function : int
+        Bytes of the floats in which it approximates a function, so that last bits and flags are not
+        NumPy's; 0 if it does not.
     flags : frozenset of str
         NumPy's names of the floating-point errors that it may report.
     spurious : frozenset of str
@@ -57,6 +60,7 @@ class Body:
     calls: tuple[str, ...]
     flags: frozenset[str]
     spurious: frozenset[str] = frozenset()
+    function: int = 0
 
 
 def _short(dtype: Dtype) -> str:
@@ -161,6 +165,8 @@ def _write(
     value: Operand = rule.write(*values)
     if any(_widens(*pair, rule.raw) for pair in zip(operands, loop, strict=False)):
         spurious += "i"
+    if _narrows(loop[-1], result, rule.raw):
+        spurious += "oui"
     value = cast(cast(value, kind_of(loop[-1]), loop[-1].kind == "c"), kind_of(result),
                  result.kind == "c")  # fmt: skip
     symbol = f"{row.name}_{''.join(map(_short, operands))}_{_short(result)}"
@@ -175,6 +181,7 @@ def _write(
         tuple(text.calls),
         frozenset(ERRORS[f] for f in flags + spurious),
         frozenset(ERRORS[f] for f in spurious),
+        max(kind_of(loop[-1]).bits // 8, 4) if rule.function or text.calls else 0,
     )
 
 
@@ -188,6 +195,14 @@ def error_letters(
         casts.append((operands[0], result))
     letters = rule.errors + "".join(cast_flags(source, target) for source, target in casts)
     return letters + "ou" if loop[-1].char == "e" and rule.errors else letters
+
+
+def _narrows(dtype: Dtype, result: Dtype, raw: bool) -> bool:
+    """Return whether a wider float is rounded to float16.
+
+    The same is true of that instruction: what is left in the rest of its vector may be reported.
+    """
+    return "e" in (dtype.char, result.char) and not (raw and dtype == result)
 
 
 def _widens(dtype: Dtype, wanted: Dtype, raw: bool) -> bool:

@@ -157,7 +157,9 @@ INSTEAD: dict[str, tuple[Rule, ...]] = {
               Rule("f", _power_by_scalar, "doui", scalars=frozenset({1})),
               Rule("f", _power, "doui")),
     "float_power": (Rule("f", called("pow"), "doui"),),
-    "exp": (Rule("f", called("exp"), "ou"),),
+    **{name: (Rule("f", called(name), errors),)
+       for errors, names in {"ou": ("exp", "exp2", "expm1"), "di": ("log",), "": ("tanh",)}.items()
+       for name in names},
     "gcd": (Rule("iu", _device("dp_gcd", "integers")),),
     "lcm": (Rule("iu", _device("dp_lcm", "integers")),),
     "nextafter": (Rule("e", _telling("dp_nextafter_half", "bits_of_half"), "o", raw=True),

@@ -1,4 +1,4 @@
-"""Functions of the C library that have SIMD variants in glibc's libmvec.
+"""Functions of the C library that have SIMD variants in glibc's libmvec, or polynomials of ours.
 
 Their flags are hints: which come up for an argument differs between variants, and between them and
 NumPy's own loops.
@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy
 
+from dispatcharr.ops.bodies import series
 from dispatcharr.ops.bodies.arithmetic import rounding
+from dispatcharr.ops.bodies.powers import power
 from dispatcharr.ops.bodies.writing import Value
 
 __all__ = ["ROWS", "called", "library", "power_by_scalar", "takes_root"]
@@ -42,14 +44,7 @@ def called(symbol: str) -> Callable[..., Value]:
     return rule
 
 
-def _exp(x: Value) -> Value:
-    # The SIMD variants report infinities as invalid.
-    infinite = x.fabs().eq(math.inf)
-    at_infinity = (x.bits() < 0).choose(x.like(0.0), x)
-    return infinite.choose(at_infinity, called("exp")(infinite.choose(x.like(0.0), x)))
-
-
-def _power(base: Value, exponent: Value) -> Value:
+def _called_power(base: Value, exponent: Value) -> Value:
     # NumPy reports some powers of infinite exponents, on some machines: a flag has it looked up.
     infinite = exponent.fabs().eq(math.inf)
     largest = float(numpy.finfo(f"f{exponent.kind.bits // 8}").max)
@@ -71,24 +66,28 @@ def power_by_scalar(base: Value, exponent: Value) -> Value:
     """Return the power for an exponent that all elements share: 0.5 is a root for NumPy then.
 
     That differs in special values; as a square does not, it is made for its speed. LLVM takes the
-    choice out of the loop.
+    choice out of the loop if there is little in it: so this one calls the C library.
     """
     if not takes_root("f" if base.kind.bits == 32 else "d"):
-        return _power(base, exponent)
+        return power(base, exponent)
     root, square = exponent.eq(0.5), exponent.eq(2.0)
-    power = _power((root | square).choose(base.like(1.0), base), exponent)
-    others = square.choose(square.choose(base, 0.0) * base, power)
+    made = _called_power((root | square).choose(base.like(1.0), base), exponent)
+    others = square.choose(square.choose(base, 0.0) * base, made)
     return root.choose(rounding("sqrt")(root.choose(base, 1.0)), others)
 
 
-#: Rules that are more than a call.
-_MENDED: dict[str, Callable[..., Value]] = {"exp": _exp, "power": _power}
+#: Rules that are more than a call, or none.
+_MENDED: dict[str, Callable[..., Value]] = {
+    "exp": series.exp, "exp2": series.exp2, "expm1": series.expm1, "log": series.log,
+    "tanh": series.tanh, "power": power,
+}  # fmt: skip
 
 
 def library(rule: Callable[..., Any], complex_reason: str) -> dict[str, tuple[Any, ...]]:
     """Return the rules of the rows that are functions of the C library."""
     return {
-        name: (rule("f", _MENDED.get(name) or called(symbol), errors + "oui", errors + "oui"),
+        name: (rule("f", _MENDED.get(name) or called(symbol), errors + "oui", errors + "oui",
+                    function=True),
                rule("c", None, reason=complex_reason))
         for table in (_UNARY, _BINARY)
         for name, (symbol, errors) in table.items()

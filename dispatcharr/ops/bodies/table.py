@@ -41,6 +41,8 @@ class Rule:
         Why there is no rule.
     scalars : frozenset of int
         Positions of the operands that have to be the same number for all elements.
+    function : bool
+        Whether it approximates a function: last bits and flags are not those of NumPy.
     """
 
     kinds: str
@@ -50,6 +52,7 @@ class Rule:
     raw: bool = False
     reason: str = ""
     scalars: frozenset[int] = frozenset()
+    function: bool = False
 
 
 def _no(kinds: str, reason: str) -> Rule:

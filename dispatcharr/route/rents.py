@@ -1,0 +1,39 @@
+"""What kernels that are not built yet would have saved: an account for each, kept by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+from dispatcharr.route.ski import Account
+
+__all__ = ["Rent", "rent_of"]
+
+#: Kernels whose accounts are kept. Programs repeat themselves; those that do not start over now
+#: and then.
+_MOST_RENTS = 1024
+#: By the name of the kernel; without a name, by a reference to the region.
+_rents: dict[Hashable, Rent] = {}
+
+
+class Rent:
+    """What a kernel that is not built yet would have saved, against the price of having it.
+
+    Two prices: that of loading it, if an earlier process built it, and that of building it. All
+    regions that it would serve, and whatever crew would run it there, pay in.
+    """
+
+    __slots__ = ("build", "load")
+
+    def __init__(self, load: float, build: float) -> None:
+        self.load = Account(load)
+        self.build = Account(build)
+
+
+def rent_of(name: Hashable, load: float, build: float) -> Rent:
+    """Return the accounts of the kernel of that name."""
+    rent = _rents.get(name)
+    if rent is None:
+        if len(_rents) >= _MOST_RENTS:
+            _rents.clear()
+        rent = _rents[name] = Rent(load, build)
+    return rent

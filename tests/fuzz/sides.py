@@ -1,0 +1,148 @@
+"""The two sides of a program: their names, their contexts, and what they are warned of."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import copy
+import pickle
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy
+
+import dispatcharr
+from closeness import magnitudes
+from dispatcharr.face import limits
+from given import given
+
+#: What was warned of since it was last emptied: the category, and of an error the kind.
+heard: list[tuple[str, str]] = []
+
+
+class Mismatch(Exception):
+    """Where dispatcharr differs: ``kind`` is what differs, ``name`` of what."""
+
+    def __init__(self, kind: str, name: str, text: str) -> None:
+        super().__init__(f"{kind} of {name}: {text}")
+        self.kind = kind
+
+
+def listen() -> None:
+    """Hear every warning, wherever it comes from."""
+    warnings.simplefilter("always")
+    warnings.showwarning = _hear
+
+
+def _hear(message: Any, category: type[Warning], *_: Any) -> None:
+    # Of a floating-point warning the kind counts, not the function that is named.
+    told = str(message).partition(" encountered")[0] if category is RuntimeWarning else ""
+    heard.append((category.__name__, told))
+
+
+def note(kind: str, flag: int) -> None:
+    """Take a floating-point error that ``errstate(call=note)`` reports."""
+    heard.append(("called", kind))
+
+
+class Log:
+    """Takes what ``errstate(call=log)`` logs."""
+
+    def write(self, message: str) -> None:
+        """Take a floating-point error."""
+        heard.append(("logged", message.partition(" encountered")[0]))
+
+
+def in_turn(*calls: Callable[[], Any]) -> tuple[Any, ...]:
+    """Call one after the other, each of them, and raise the first error."""
+    results: list[Any] = []
+    errors: list[Exception] = []
+    for call in calls:
+        try:
+            results.append(call())
+        except Exception as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+    return tuple(results)
+
+
+def at_once(*calls: Callable[[], Any]) -> tuple[Any, ...]:
+    """Call each in a thread of its own, in the same context, all at the same time."""
+    results: list[Any] = [None] * len(calls)
+    errors: dict[int, Exception] = {}
+    gate = threading.Barrier(len(calls))
+
+    def run(place: int, call: Callable[[], Any]) -> None:
+        gate.wait()
+        try:
+            results[place] = call()
+        except Exception as error:
+            errors[place] = error
+
+    contexts = [contextvars.copy_context() for _ in calls]
+    threads = [
+        threading.Thread(target=context.run, args=(run, i, call))
+        for i, (context, call) in enumerate(zip(contexts, calls, strict=True))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[min(errors)]
+    return tuple(results)
+
+
+@contextlib.contextmanager
+def low_limits() -> Iterator[None]:
+    """Let arrays of 16 KiB count as large, so that little memory does for what waits by itself."""
+    known = limits.limit_of
+    limits.limit_of = lambda name, dtype: limits.UNREAD
+    limits.forget()
+    try:
+        yield
+    finally:
+        limits.limit_of = known
+        limits.forget()
+
+
+class Side:
+    """The names of one of the two programs, in a context of its own."""
+
+    def __init__(self, module: Any, together: Any, choose: Any) -> None:
+        self.context = contextvars.copy_context()
+        self.space: dict[str, Any] = {
+            "m": module, "numpy": numpy, "given": given, "together": together, "choose": choose,
+            "note": note, "log": Log(), "pickle": pickle, "copy": copy, "magnitudes": magnitudes,
+        }  # fmt: skip
+
+    def perform(self, code: Any) -> Exception | None:
+        """Execute a statement, and return its error."""
+        try:
+            self.context.run(exec, code, self.space)
+        except Exception as error:
+            return error.with_traceback(None)
+        return None
+
+    def value(self, text: str) -> Any:
+        """Return the value of an expression, or None."""
+        try:
+            with numpy.errstate(all="ignore"):
+                return eval(text, self.space)
+        except Exception:
+            return None
+
+    def array(self, name: str) -> Any:
+        """Return what ``name`` stands for as a NumPy array, None where it is no array."""
+        value = self.space.get(name)
+        if type(value) is dispatcharr.ndarray:
+            try:
+                return self.context.run(value.to_numpy)
+            except Exception as error:
+                raise Mismatch("evaluation", name, repr(error)) from error
+        if isinstance(value, memoryview):
+            return numpy.asarray(value)
+        return value if isinstance(value, numpy.ndarray) else None
