@@ -244,7 +244,8 @@ def _folder() -> str:
 
 
 def _bound(folder: str) -> None:
-    files = [(entry.stat().st_mtime, entry.path) for entry in os.scandir(folder)]
+    with os.scandir(folder) as entries:  # closed too where an entry is gone by now
+        files = [(entry.stat().st_mtime, entry.path) for entry in entries]
     if len(files) > _MOST_KEPT:
         for _, path in sorted(files)[: _MOST_KEPT // 2]:
             Path(path).unlink(missing_ok=True)

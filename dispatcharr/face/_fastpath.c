@@ -72,6 +72,8 @@ enum {
 static PyObject *handlers[SLOTS];    /* called as handler(*operands) when the fast path declines */
 /* Bytes of the result from which the fast path declines, by slot and dtype of the larger operand. */
 static npy_intp limits[SLOTS][TYPES];
+/* Whether that is what the prices say, and not the least that is worth asking them. */
+static unsigned char priced[SLOTS][TYPES];
 /* The same for results that are foreseen to be operands: bytes from which they are worth waiting for. */
 static npy_intp chain_limits[SLOTS][TYPES];
 static int closed = 0;               /* > 0: an override or recorder is active, decline everything */
@@ -333,7 +335,7 @@ result_bytes(PyObject *a, PyObject *b)
  * alone loses more than it had gained. So does one whose statement has to be planned, the more the
  * more often: planning takes as long as many operations, and shapes may never come again.
  */
-enum { SITES = 4096, SURE = 2, MOST = 4, MISTAKEN = -8, MOST_MISSES = 40 };
+enum { SITES = 4096, SURE = 2, MOST = 4, MISTAKEN = -8, MOST_MISSES = 40, LEARNING = 2 };
 typedef struct {
     size_t key;
     signed char score;
@@ -1959,6 +1961,7 @@ py_set_limit(PyObject *module, PyObject *args)
     }
     for (int i = type == -1 ? 0 : type; i < (type == -1 ? TYPES : type + 1); i++) {
         limits[slot][i] = bytes;
+        priced[slot][i] = type != -1;
     }
     Py_RETURN_NONE;
 }
@@ -2105,7 +2108,9 @@ py_missed(PyObject *module, PyObject *number)
     if (site >= 1 && site <= SITES) {
         Site *one = &sites[site - 1];
         one->misses += one->misses < MOST_MISSES;
-        one->score = (signed char)(SURE - 2 * one->misses);
+        if (one->misses > LEARNING) {
+            one->score = (signed char)(SURE - 2 * (one->misses - LEARNING));
+        }
     }
     Py_RETURN_NONE;
 }

@@ -309,7 +309,7 @@ sketch(int slot, PyObject *const *given, int nin, int site)
         }
         return sketch(slot, given, nin, site);
     }
-    if (type < 0 || sketched[slot][type] < 0 ||
+    if (type < 0 || sketched[slot][type] < 0 || (count == 1 && !priced[slot][type]) ||
         PyArray_SIZE((PyArrayObject *)like) > most_bytes / 16) {
         return NULL;
     }

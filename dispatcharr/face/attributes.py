@@ -17,8 +17,10 @@ from dispatcharr.face import _fastpath, devices
 from dispatcharr.face.array import behind, concrete, unwrap
 from dispatcharr.face.iterators import Flat
 from dispatcharr.face.leaving import Leaving
+from dispatcharr.face.road import engine
 from dispatcharr.storage import places
 from dispatcharr.storage.exports import mark_foreign, root_of
+from dispatcharr.storage.readers import any_pending
 
 __all__ = ["Attributes"]
 
@@ -36,7 +38,10 @@ class Attributes(Leaving):
 
     @shape.setter
     def shape(self, shape: Any) -> None:
-        self._writable().shape = shape
+        host = behind(self)
+        if any_pending():
+            engine.before_write(host)  # it has the shape that it was given
+        host.shape = shape
 
     @property
     def dtype(self) -> numpy.dtype[Any]:

@@ -26,7 +26,8 @@ def planned() -> Iterator[None]:
             limits.limit_of(row.name, numpy.dtype(char))
     for slot in range(_fastpath.SLOTS):
         if slot != _fastpath.SLOT_NAMES.index("forward"):
-            _fastpath.set_limit(slot, 1 << 14)
+            for number in range(numpy.dtype("f2").num + 1):
+                _fastpath.set_limit(slot, 1 << 14, number)
     with numpy.errstate(all="ignore"):
         tape.notice()
         yield

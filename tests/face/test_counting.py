@@ -53,6 +53,7 @@ def test_only_counts_that_threads_can_share_are_planned(char: str) -> None:
     with np.record_dispatch() as record:
         assert np.count_nonzero(array) == array.size
     assert len(record.records) == (array.dtype.kind not in ROW.unshared)
+    array = np.array(array)  # counts of the first may have been made in one pass with its own
     with np.record_dispatch() as record:
         assert np.count_nonzero(array, axis=0) == array.size
         assert np.count_nonzero(array[::2]) == array.size // 2

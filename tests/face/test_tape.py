@@ -12,7 +12,7 @@ import pytest
 
 import dispatcharr as np
 from dispatcharr.expr.nodes import Node
-from dispatcharr.face import _fastpath
+from dispatcharr.face import _fastpath, limits
 from taping import SIZE, pair, planned, same, waits
 
 __all__ = ["planned"]
@@ -57,6 +57,14 @@ def test_integers_and_bools(dtype):
             same(a * 3 + b, x * 3 + y)
             same(a / 2, x / 2)
             same(a << 1, x << 1)
+
+
+def test_what_the_prices_were_not_asked_of_is_not_noted():
+    _, (a, _) = pair()
+    limits.forget()
+    for _ in range(4):
+        assert not waits(a + 1)
+    assert limits.limit_of("add", numpy.dtype("f8")) > a.nbytes
 
 
 def test_functions_are_noted_like_operators():
@@ -299,7 +307,8 @@ import dispatcharr as np
 from dispatcharr.face import _fastpath
 for slot in range(_fastpath.SLOTS):
     if slot != _fastpath.SLOT_NAMES.index("forward"):
-        _fastpath.set_limit(slot, 1 << 14)
+        for number in range(numpy.dtype("f2").num + 1):
+            _fastpath.set_limit(slot, 1 << 14, number)
 from dispatcharr.face import tape
 told = []
 warnings.showwarning = lambda message, *rest: told.append((str(message), rest[2]))
