@@ -23,7 +23,7 @@ help: ## list the targets
 demo: $(INSTALLED) ## run three NumPy programs with and without dispatcharr, and compare
 	$(BIN)/python examples/compare.py hillshade tonemap black_scholes --explain
 
-test: $(INSTALLED) ## the tests that every change must pass; about a minute
+test: $(INSTALLED) ## the tests that every change must pass; ten minutes
 	$(BIN)/python -m pytest -m "not slow and not gpu"
 
 test-all: $(INSTALLED) ## the slow tests too
