@@ -30,7 +30,7 @@ test-all: $(INSTALLED) ## the slow tests too
 	$(BIN)/python -m pytest -m "not gpu"
 
 fuzz: $(INSTALLED) ## random programs next to NumPy, for SECONDS=60
-	$(BIN)/python tests/fuzz/fuzz.py --seconds $(SECONDS)
+	$(BIN)/python tests/fuzz/fuzz.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 array-api: $(INSTALLED_ARRAY_API) ## the array API standard's own suite, which it fetches
 	$(BIN)/python tests/array_api/standard_suite.py --fetch --examples $(EXAMPLES)

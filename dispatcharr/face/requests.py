@@ -170,8 +170,13 @@ def checked(
         checked = {name: asked[name] for name in asked if name in ("axis", "dtype", "keepdims")}
         if "out" in asked:
             checked["out"] = None
-        with numpy.errstate(all="ignore"):
-            answer = function(stand_in, **checked)
+        try:
+            with numpy.errstate(all="ignore"):
+                answer = function(stand_in, **checked)
+        except ValueError:
+            if "where" in asked:  # of two mistakes NumPy may word the other
+                raise Declined("its arguments are refused by NumPy") from None
+            raise
         axes = (
             tuple(range(ndim))
             if axis is None
