@@ -107,3 +107,13 @@ def test_infinity_beside_nan(name: str, done: list[Any]) -> None:
         got, ours = heard(lambda: getattr(np, name)(np.array(values), axis=1, where=mask))
         assert ours == said
         numpy.testing.assert_allclose(got, wanted, rtol=1e-13)
+
+
+def test_of_two_mistakes_numpys_is_told() -> None:
+    x, mask = numpy.ones(20_000), numpy.ones((2, 1), bool)
+    for name in ("var", "std", "sum", "mean"):
+        with pytest.raises(ValueError) as numpys:  # whatever NumPy says
+            getattr(numpy, name)(x, axis=2, where=mask)
+        with pytest.raises(type(numpys.value)) as ours:
+            getattr(np, name)(np.array(x) + 0, axis=2, where=mask)
+        assert type(ours.value) is type(numpys.value)

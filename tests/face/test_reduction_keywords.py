@@ -398,13 +398,3 @@ def test_arg_reductions_of_expressions_are_one_kernel(row: Reduction, kernels: l
     assert getattr(np, row.name)(np.array(values) * 2 + 1, axis=0, out=out) is out
     assert names(kernels) == ["KernelRecord"]
     assert out.to_numpy().tolist() == getattr(numpy, row.name)(values * 2 + 1, axis=0).tolist()
-
-
-def test_of_two_mistakes_numpys_is_told() -> None:
-    x, mask = numpy.ones(20_000), numpy.ones((2, 1), bool)
-    for name in ("var", "std", "sum", "mean"):
-        with pytest.raises(ValueError) as numpys:  # whatever NumPy says
-            getattr(numpy, name)(x, axis=2, where=mask)
-        with pytest.raises(type(numpys.value)) as ours:
-            getattr(np, name)(np.array(x) + 0, axis=2, where=mask)
-        assert type(ours.value) is type(numpys.value)

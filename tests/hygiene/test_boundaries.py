@@ -60,6 +60,7 @@ SPELLED: dict[str, dict[str, str]] = {
     "face/requests.py": {
         "divide": "a kind of floating-point error",
         "mean": "NumPy adds integers up as float64 in mean alone",
+        "where": "the keyword of that name, which takes a mask",
     },
     "face/reductions.py": {
         "max min": "the rows that amax and amin stand for",
