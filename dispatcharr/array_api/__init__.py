@@ -11,8 +11,6 @@ and NumPy's.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as _numpy
 
 import dispatcharr as _np
@@ -20,24 +18,11 @@ from dispatcharr.array_api import fft, linalg
 from dispatcharr.array_api.functions import FUNCTIONS as _FUNCTIONS
 from dispatcharr.array_api.info import VERSIONS as _VERSIONS
 from dispatcharr.array_api.info import NamespaceInfo as __array_namespace_info__
-from dispatcharr.array_api.results import standard as _standard
+from dispatcharr.array_api.results import names_of as _names_of
 
 _NAMES = {*vars(_np)["__all__"], *_FUNCTIONS, "__array_api_version__", "__array_namespace_info__"}
 __all__ = sorted(_NAMES)
 __array_api_version__ = _VERSIONS[-1]
 
 globals().update(_FUNCTIONS)
-
-
-def __getattr__(name: str) -> Any:
-    """Give a name of dispatcharr's, with results as the standard has them."""
-    try:
-        found = getattr(_np, name)
-    except AttributeError:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
-    made = globals()[name] = _standard(found, name, __name__, getattr(_numpy, name, None))
-    return made
-
-
-def __dir__() -> list[str]:
-    return sorted({*dir(_np), *globals()})
+__getattr__, __dir__ = _names_of(globals(), _np, _numpy)

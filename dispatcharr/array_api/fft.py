@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import dispatcharr as _np
-from dispatcharr.array_api.results import standard as _standard
+from dispatcharr.array_api.results import names_of as _names_of
 from dispatcharr.array_api.results import table as _table
 
 
@@ -23,16 +23,4 @@ def rfftfreq(n: int, /, *, d: float = 1.0, dtype: Any = None, device: Any = None
 
 globals().update(_table(__name__, fftfreq, rfftfreq))
 __all__ = sorted(_np.fft.__all__)
-
-
-def __getattr__(name: str) -> Any:
-    try:
-        found = getattr(_np.fft, name)
-    except AttributeError:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
-    made = globals()[name] = _standard(found, name, __name__)
-    return made
-
-
-def __dir__() -> list[str]:
-    return sorted({*dir(_np.fft), *globals()})
+__getattr__, __dir__ = _names_of(globals(), _np.fft)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as _numpy
 
 import dispatcharr as _np
-from dispatcharr.array_api.results import standard as _standard
+from dispatcharr.array_api.results import names_of as _names_of
 from dispatcharr.array_api.results import table as _table
 
 
@@ -28,16 +28,4 @@ def _complex(values: Any) -> Any:
 
 globals().update(_table(__name__, eig, eigvals))
 __all__ = sorted(_np.linalg.__all__)
-
-
-def __getattr__(name: str) -> Any:
-    try:
-        found = getattr(_np.linalg, name)
-    except AttributeError:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
-    made = globals()[name] = _standard(found, name, __name__)
-    return made
-
-
-def __dir__() -> list[str]:
-    return sorted({*dir(_np.linalg), *globals()})
+__getattr__, __dir__ = _names_of(globals(), _np.linalg)

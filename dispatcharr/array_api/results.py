@@ -12,7 +12,7 @@ import numpy
 import dispatcharr as np
 from dispatcharr.storage import places
 
-__all__ = ["shown", "standard", "table"]
+__all__ = ["names_of", "shown", "standard", "table"]
 
 
 def shown(result: Any) -> Any:
@@ -56,6 +56,31 @@ def standard(found: Any, name: str, module: str, numpys: Any = None) -> Any:
     call.__name__ = call.__qualname__ = name
     call.__module__ = module
     return call
+
+
+def names_of(space: dict[str, Any], module: Any, numpys: Any = None) -> tuple[Any, Any]:
+    """Return the ``__getattr__`` and ``__dir__`` of a namespace that has another's names too.
+
+    Parameters
+    ----------
+    space : dict
+        The namespace's globals; what was asked for once is there from then on.
+    module : module
+        The other one.
+    numpys : module, optional
+        Whose functions' signatures theirs have.
+    """
+    own = space["__name__"]
+
+    def get(name: str) -> Any:
+        try:
+            found = getattr(module, name)
+        except AttributeError:
+            raise AttributeError(f"module {own!r} has no attribute {name!r}") from None
+        made = space[name] = standard(found, name, own, getattr(numpys, name, None))
+        return made
+
+    return get, lambda: sorted({*dir(module), *space})
 
 
 def table(module: str, *functions: Callable[..., Any]) -> dict[str, Callable[..., Any]]:

@@ -2085,32 +2085,39 @@ py_foreseen(PyObject *module, PyObject *ignored)
     return PyLong_FromLong(site);
 }
 
-static PyObject *
-py_mistaken(PyObject *module, PyObject *number)
+/* The site of a number; one that nobody looks at for others, and NULL with an error. */
+static Site *
+site_numbered(PyObject *number)
 {
+    static Site nowhere;
     long site = PyLong_AsLong(number);
     if (site == -1 && PyErr_Occurred()) {
         return NULL;
     }
-    if (site >= 1 && site <= SITES) {
-        sites[site - 1].score = MISTAKEN;
+    return site >= 1 && site <= SITES ? &sites[site - 1] : &nowhere;
+}
+
+static PyObject *
+py_mistaken(PyObject *module, PyObject *number)
+{
+    Site *site = site_numbered(number);
+    if (site == NULL) {
+        return NULL;
     }
+    site->score = MISTAKEN;
     Py_RETURN_NONE;
 }
 
 static PyObject *
 py_missed(PyObject *module, PyObject *number)
 {
-    long site = PyLong_AsLong(number);
-    if (site == -1 && PyErr_Occurred()) {
+    Site *site = site_numbered(number);
+    if (site == NULL) {
         return NULL;
     }
-    if (site >= 1 && site <= SITES) {
-        Site *one = &sites[site - 1];
-        one->misses += one->misses < MOST_MISSES;
-        if (one->misses > LEARNING) {
-            one->score = (signed char)(SURE - 2 * (one->misses - LEARNING));
-        }
+    site->misses += site->misses < MOST_MISSES;
+    if (site->misses > LEARNING) {
+        site->score = (signed char)(SURE - 2 * (site->misses - LEARNING));
     }
     Py_RETURN_NONE;
 }

@@ -1,6 +1,6 @@
 /* The tape: operations that wait, noted in C.
  *
- * Recording an operation in Python costs as much as computing a hundred thousand elements. What
+ * Recording an operation in Python costs as much as computing some hundred thousand elements. What
  * programs mostly do, elementwise operations on arrays of one shape and dtype, is noted here
  * instead: a cell then holds a Sketch, which names its slot and its operands. Python never sees a
  * sketch in the place of a value: whoever asks a cell for its value has all sketches made nodes
@@ -8,10 +8,10 @@
  * sketch, by the kernel that the same operations took before.
  *
  * What may be noted is decided here and only narrower than by face/waiting.py: everything else is
- * handed to Python, as are operations while an override, a recorder or a device is in use.
+ * handed to Python, as are operations while options say otherwise or anything is on a device.
  */
 
-enum { MOST_OPERANDS = 3, LONGEST_TAPE = 60 };
+enum { MOST_OPERANDS = 3, LONGEST_TAPE = 60 }; /* MOST_NODES of face/waiting.py */
 
 typedef struct Sketch {
     PyObject_HEAD
@@ -38,7 +38,7 @@ static int pinned = 0;              /* whether memory that the program let go of
 static int tape_closed = 0;         /* > 0: options say what may wait */
 static int is_taping = 0;           /* whether anything is noted at all */
 static npy_intp pinned_bytes = 0;   /* from which size on memory is worth that question */
-static npy_intp most_bytes = 0;     /* of a result that is noted */
+static npy_intp most_bytes = 0;     /* of a result: a larger one is allocated at once */
 static PyObject *flush_hook = NULL, *run_hook = NULL, *notice_hook = NULL;
 static PyObject *foreign_roots = NULL, *lent_roots = NULL; /* by id: memory that others can see */
 /* What says that warnings may wait: NumPy's modes and Python's filters, as they were when Python last
@@ -310,7 +310,7 @@ sketch(int slot, PyObject *const *given, int nin, int site)
         return sketch(slot, given, nin, site);
     }
     if (type < 0 || sketched[slot][type] < 0 || (count == 1 && !priced[slot][type]) ||
-        PyArray_SIZE((PyArrayObject *)like) > most_bytes / 16) {
+        PyArray_SIZE((PyArrayObject *)like) > most_bytes / item_size(sketched[slot][type])) {
         return NULL;
     }
     for (int i = 0; i < nin; i++) {

@@ -22,7 +22,7 @@ from dispatcharr.storage import places
 from dispatcharr.storage.exports import mark_foreign
 from dispatcharr.storage.readers import any_pending
 
-__all__ = ["Leaving", "rebuild"]
+__all__ = ["Leaving"]
 
 #: ``PyBUF_FORMAT``: whoever asks for a buffer wants to know its dtype.
 _FORMAT = 4
@@ -204,12 +204,6 @@ class Leaving(_fastpath.Cell):  # type: ignore[misc]
         memo[id(self)] = made
         return made
 
-    def __reduce__(self) -> Any:
-        return rebuild, (concrete(self),)
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return rebuild, (concrete(self),)
-
     def __setstate__(self, state: Any) -> None:
         self._writable().__setstate__(state)
 
@@ -229,8 +223,3 @@ def _has_format(dtype: numpy.dtype[Any]) -> bool:
     except (ValueError, TypeError, BufferError, NotImplementedError):
         return False
     return seen == dtype and seen.type is dtype.type and repr(seen) == repr(dtype)
-
-
-def rebuild(host: numpy.ndarray) -> Any:
-    """Make an array of ours on a NumPy array that nobody else holds: unpickling."""
-    return _fastpath.wrap(host)

@@ -1,10 +1,11 @@
 """The tape's other half: sketches are made nodes, or run by the plan that their like had before.
 
 The compiled fast path notes most operations that wait as *sketches* (``_tape.h``), because making a
-node in Python costs as much as computing some ten thousand elements. Whoever wants to know anything
-of what waits has nodes made of all sketches first (:func:`flush`), so that nobody below the face
-ever meets one. Whoever wants the values of an array has its sketches run (:func:`run`): where
-sketches of the same structure were nodes before, their plan is taken and nothing else is done.
+node in Python costs as much as computing some hundred thousand elements. Whoever wants to know
+anything of what waits has nodes made of all sketches first (:func:`flush`), so that nobody below
+the face ever meets one. Whoever wants the values of an array has its sketches run (:func:`run`):
+where sketches of the same structure were nodes before, their plan is taken and nothing else is
+done.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from dispatcharr.expr.order import empty_in_order
 from dispatcharr.face import _fastpath, limits
 from dispatcharr.face.pinned import WORTH, note_large
 from dispatcharr.face.road import engine, replay
+from dispatcharr.face.waiting import machine_share
 from dispatcharr.ops.kinds import is_planned
 from dispatcharr.ops.row import Elementwise
 from dispatcharr.ops.table import BY_NAME, ELEMENTWISE
@@ -30,8 +32,6 @@ __all__ = [
     "flush", "install", "learn_reduction", "note_reduction", "notice", "reduced", "run",
 ]  # fmt: skip
 
-#: Bytes of a result beyond which what recording costs is nothing.
-MOST_BYTES = 1 << 28
 #: Structures whose plans are kept.
 _MOST_KNOWN = 1024
 #: Dtypes of operands that are noted; others are as rare as they are many.
@@ -292,7 +292,7 @@ def install() -> None:
         return
     _fastpath.set_tape(
         flush, run, notice, exports.foreign_roots, exports.lent_roots, modes_variable,
-        vars(warnings), WORTH, MOST_BYTES,
+        vars(warnings), WORTH, machine_share(),
     )  # fmt: skip
     operators = {row.operator: row for row in ELEMENTWISE if row.operator is not None}
     for slot, name in enumerate(_fastpath.SLOT_NAMES):

@@ -26,7 +26,6 @@ from dispatcharr.face.array import operand, unwrap
 from dispatcharr.face.fallback import left_to_numpy, run
 from dispatcharr.face.pinned import note_large, settle_pinned
 from dispatcharr.face.road import engine
-from dispatcharr.face.tape import notice
 from dispatcharr.ops.row import Elementwise
 from dispatcharr.storage import places
 from dispatcharr.storage.exports import is_visible
@@ -36,7 +35,8 @@ from dispatcharr.storage.readers import Reader
 observe_alone(_fastpath.mistaken)
 
 __all__ = [
-    "apply", "is_far", "is_large", "is_small", "may_wait", "pend", "plans_everything", "run_now",
+    "apply", "is_far", "is_large", "is_small", "machine_share", "may_wait", "pend",
+    "plans_everything", "run_now",
 ]  # fmt: skip
 
 #: A pending graph is run when it has grown to this many nodes.
@@ -124,11 +124,11 @@ def _itemsize(dtype: numpy.dtype) -> int:
 
 def _largest() -> int:
     limit = options().memory_limit
-    return _machine_share() if limit is None else limit
+    return machine_share() if limit is None else limit
 
 
 @cache
-def _machine_share() -> int:
+def machine_share() -> int:
     """Return an eighth of the machine's memory: a larger result is allocated at once."""
     return machine_memory() // 8
 
@@ -144,7 +144,6 @@ def pend(node: Node) -> Any:
     array = _fastpath.cell(node)
     node.show(array)
     note_large(node)
-    notice()
     return array
 
 

@@ -14,7 +14,6 @@ import numpy
 
 from dispatcharr.kernels.llvm_state import (
     FLAG,
-    INT,
     Arrays,
     Dtype,
     Folding,
@@ -23,6 +22,7 @@ from dispatcharr.kernels.llvm_state import (
     Merge,
     State,
     constant,
+    counted,
     kind_of,
 )
 
@@ -78,30 +78,13 @@ def complex_total_of(
     lift = _lift_total(value, state, skip, neutral)
     merge = _product(kind) if product else _sum(kind)
     part = _part(state)
-    if not (counts and (masked or skip)):
-        return Folding(
-            (kind, kind), neutral, lift, merge, (part, part), start,
-            lambda fields: (joined(fields[0], fields[1]),), unsteady=product,
-        )  # fmt: skip
-
-    def counted(lanes: Lanes, x: str, chosen: str | None, place: str) -> State:
-        if skip:
-            chosen = present_pair(lanes, value, x, chosen)
-        one = lanes.all("i64", "1")
-        if chosen is not None:
-            one = lanes.convert("zext", "i1", chosen, "i64")
-        return [*lift(lanes, x, chosen, place), one]
-
-    def both(lanes: Lanes, a: State, b: State) -> State:
-        return [*merge(lanes, a[:2], b[:2]), lanes.plus("i64", a[2], b[2])]
-
-    def row_state(fields: Arrays) -> tuple[numpy.ndarray, ...]:
-        return joined(fields[0], fields[1]), fields[2].astype(numpy.float64)
-
-    return Folding(
-        (kind, kind, "i64"), (*neutral, "0"), counted, both, (part, part, INT), (*start, 0),
-        row_state,
+    found = Folding(
+        (kind, kind), neutral, lift, merge, (part, part), start,
+        lambda fields: (joined(fields[0], fields[1]),), unsteady=product,
     )  # fmt: skip
+    if not (counts and (masked or skip)):
+        return found
+    return counted(found, value, present_pair if skip else None)
 
 
 def _lift_total(value: Dtype, state: Dtype, skip: bool, neutral: tuple[str, ...]) -> Lift:

@@ -25,6 +25,7 @@ from dispatcharr.kernels.llvm_state import (
     Merge,
     State,
     constant,
+    counted,
     kind_of,
     present,
     true,
@@ -87,29 +88,13 @@ class _Total:
         start = int(self.product)  # NumPy starts from zero too: a sum of -0.0 is 0.0
         neutral = constant(state, start)
         lift, merge = self._lift(value, state), self._merge(state)
-        if not (self.counts and (masked or self.skip)):
-            unsteady = self.product and state.kind == "f"
-            return Folding(
-                (kind,), (neutral,), lift, merge, (state,), (start,), tuple, unsteady=unsteady
-            )
-
-        def counted(lanes: Lanes, x: str, chosen: str | None, place: str) -> State:
-            if self.skip:
-                chosen = present(lanes, value, x, chosen)
-            one = lanes.all("i64", "1")
-            if chosen is not None:
-                one = lanes.convert("zext", "i1", chosen, "i64")
-            return [*lift(lanes, x, chosen, place), one]
-
-        def both(lanes: Lanes, a: State, b: State) -> State:
-            return [*merge(lanes, a[:1], b[:1]), lanes.plus("i64", a[1], b[1])]
-
-        def row_state(fields: Arrays) -> tuple[numpy.ndarray, ...]:
-            return fields[0], fields[1].astype(numpy.float64)
-
-        return Folding(
-            (kind, "i64"), (neutral, "0"), counted, both, (state, INT), (start, 0), row_state
+        unsteady = self.product and state.kind == "f"
+        found = Folding(
+            (kind,), (neutral,), lift, merge, (state,), (start,), tuple, unsteady=unsteady
         )
+        if not (self.counts and (masked or self.skip)):
+            return found
+        return counted(found, value, present if self.skip else None)
 
     def _lift(self, value: Dtype, state: Dtype) -> Lift:
         kind, nothing = kind_of(state), constant(state, int(self.product))

@@ -17,8 +17,8 @@ from dispatcharr.kernels.llvm_text import Text, memory_type
 
 __all__ = [
     "FLAG", "INT", "Arrays", "Code", "Dtype", "Folding", "Lanes", "Lift", "Maker", "Merge",
-    "State", "Variable", "across", "added", "constant", "gap_squared", "kind_of", "lanes_of",
-    "mean_of", "missing", "present", "put_all", "true",
+    "State", "Variable", "across", "added", "constant", "counted", "gap_squared", "kind_of",
+    "lanes_of", "mean_of", "missing", "present", "put_all", "true",
 ]  # fmt: skip
 
 Dtype = numpy.dtype[Any]
@@ -193,6 +193,42 @@ def missing(lanes: Lanes, dtype: Dtype, value: str) -> str:
     """Return where an element is NaN."""
     type_ = lanes.type(kind_of(dtype))
     return lanes.text.let(f"fcmp uno {type_} {value}, {lanes.all(kind_of(dtype), '0.0')}")
+
+
+def counted(
+    folding: Folding, value: Dtype, present: Callable[[Lanes, Dtype, str, str | None], str] | None
+) -> Folding:
+    """Return ``folding`` with one more field: how many elements were taken in.
+
+    Parameters
+    ----------
+    folding : Folding
+        The fields before that one, whose states stay as they are.
+    value : numpy.dtype
+        Of the elements.
+    present : callable, optional
+        ``present(lanes, value, x, chosen)`` tells which elements are taken in; all that are chosen
+        where it is left out.
+    """
+
+    def lift(lanes: Lanes, x: str, chosen: str | None, place: str) -> State:
+        if present is not None:
+            chosen = present(lanes, value, x, chosen)
+        one = lanes.all("i64", "1")
+        if chosen is not None:
+            one = lanes.convert("zext", "i1", chosen, "i64")
+        return [*folding.lift(lanes, x, chosen, place), one]
+
+    def merge(lanes: Lanes, a: State, b: State) -> State:
+        return [*folding.merge(lanes, a[:-1], b[:-1]), lanes.plus("i64", a[-1], b[-1])]
+
+    def state(fields: Arrays) -> tuple[numpy.ndarray, ...]:
+        return *folding.state(fields[:-1]), fields[-1].astype(numpy.float64)
+
+    return Folding(
+        (*folding.kinds, "i64"), (*folding.neutral, "0"), lift, merge, (*folding.dtypes, INT),
+        (*folding.start, 0), state,
+    )  # fmt: skip
 
 
 def present(lanes: Lanes, dtype: Dtype, value: str, chosen: str | None) -> str:
