@@ -35,8 +35,9 @@ fuzz: $(INSTALLED) ## random programs next to NumPy, for SECONDS=60
 array-api: $(INSTALLED_ARRAY_API) ## the array API standard's own suite, which it fetches
 	$(BIN)/python tests/array_api/standard_suite.py --fetch --examples $(EXAMPLES)
 
-conformance: $(INSTALLED) ## NumPy's own tests under dispatcharr, in every mode; an hour
-	$(BIN)/python -m tests.conformance --keep build/conformance --json build/conformance/found.json
+conformance: $(INSTALLED) ## NumPy's own tests under dispatcharr, in every mode; an hour; or FILES="umath ufunc"
+	$(BIN)/python -m tests.conformance --keep build/conformance --json build/conformance/found.json \
+		$(if $(FILES),$(FILES:%=--file %),--badge docs/conformance.svg --page docs/conformance.md)
 
 lint: style types layers ## style, types and layers
 

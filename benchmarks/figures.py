@@ -64,20 +64,30 @@ class Row:
 def rows() -> list[Row]:
     """Return the rows in the order of the table."""
     from grids import regret, slow_down
+    from kernel_rows import axis_sums, compiling, contractions, near_the_roof, twelve
     from processes import import_time, memory
 
-    from statements import expression, small, smallest, ten_thousand
+    from statements import expression, small, smallest, ten_thousand, thousand
 
     def fused(name: str, title: str, goal: float, size: int = 10_000_000) -> Row:
         return Row(name.replace("_", "-"), partial(expression, name, title, size, goal))
 
     return [
         Row("small", smallest),
+        Row("thousand", thousand),
         Row("ten-thousand", ten_thousand),
         fused("polynomial", "2*a + 3*b - a*b, 1e7", 1.8),
         fused("trigonometry", "sin(a)**2+cos(b)**2, 1e7", 1.9),
         fused("square_sum", "((a - b)**2).sum(), 1e7", 1.5),
-        fused("stencil", "stencil, 2000 x 2000", 1.5, 4_000_000),
+        fused("stencil", "stencil, 2000 x 2000", 6.0, 4_000_000),
+        Row("large", partial(twelve, 10_000_000, "float64", "1e7", (6.0, 1.0))),
+        Row("large-single", partial(twelve, 10_000_000, "float32", "1e7 f4", (4.0, 1.0))),
+        Row("medium", partial(twelve, 1_000_000, "float64", "1e6", (4.0, 0.95))),
+        Row("less", partial(twelve, 100_000, "float64", "1e5", (2.5, 0.95))),
+        Row("roof", near_the_roof),
+        Row("axis-sums", axis_sums),
+        Row("contractions", contractions),
+        Row("compiling", compiling),
         Row("memory", memory),
         Row("import", import_time),
         Row("regret", regret, (190.0, 12.0)),

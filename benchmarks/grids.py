@@ -157,7 +157,7 @@ def _regret_readings(everything: dict[Cell, Found], wanted: int) -> list[Reading
     stored = [_stored(cell, one) for cell, one in everything.items()]
     return [
         replace(_quantile("regret, median", forced, 0.5, 1.02, others), notes=notes, cells=stored),
-        _quantile("regret, 95th percentile", forced, 0.95, 1.15, others),
+        _quantile("regret, 95th percentile", forced, 0.95, 1.1, others),
         replace(
             _quantile("  or plain NumPy, median", every, 0.5, None, others),
             notes=["worst against the forced backends and plain NumPy:", *_told(every, outcomes)],
@@ -249,8 +249,13 @@ def _against_numpy(cell: Cell, pace: Pace) -> Turns | None:
     if call is None:
         return None
     operands = copied(call.operands)
-    ours = call.our_contender(operands, call.waits(operands))
-    return take_turns([call.numpy_contender(), ours], pace)
+    # What begins to wait in the course of it, because its kernel is there by now, is measured anew.
+    for _ in range(_RETRIES):
+        waits = call.waits(operands)
+        turns = take_turns([call.numpy_contender(), call.our_contender(operands, waits)], pace)
+        if call.waits(operands) == waits:
+            break
+    return turns
 
 
 def _slow_down_reading(everything: dict[Cell, Found], suspects: int) -> Reading:

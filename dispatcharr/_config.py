@@ -19,8 +19,8 @@ from typing import Any
 from dispatcharr._errors import OptionError
 
 __all__ = [
-    "ENVIRONMENT", "Options", "cache_folder", "leave", "options", "override", "scoped",
-    "set_process", "variable",
+    "DECIDED_BY", "ENVIRONMENT", "Options", "cache_folder", "leave", "options", "override",
+    "scoped", "set_process", "variable",
 ]  # fmt: skip
 
 ENGINES = ("auto", "blocks", "compiled")
@@ -194,6 +194,8 @@ class _Scope:
 _process = _from_environment()
 _scope: ContextVar[_Scope | None] = ContextVar("dispatcharr_options", default=None)
 NAMES = tuple(field.name for field in fields(Options))
+#: What :func:`options` answers from: a name of this module, and a context variable.
+DECIDED_BY: tuple[Any, ...] = ((globals(), "_process"), _scope)
 
 
 def options() -> Options:

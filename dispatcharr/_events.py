@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 __all__ = [
+    "DECIDED_BY",
     "ContractionRecord",
     "DirectRecord",
     "FallbackRecord",
@@ -29,7 +30,9 @@ __all__ = [
 Listener = Callable[[Any], None]
 
 _scoped: ContextVar[tuple[Listener, ...]] = ContextVar("dispatcharr_listeners", default=())
-_process: list[Listener] = []
+_process: tuple[Listener, ...] = ()
+#: What :func:`listened` answers from: a name of this module, and a context variable.
+DECIDED_BY: tuple[Any, ...] = ((globals(), "_process"), _scoped)
 
 
 def listened() -> bool:
@@ -57,12 +60,16 @@ def listening(listener: Listener) -> Iterator[None]:
 
 def add_process_listener(listener: Listener) -> None:
     """Hear the events of every thread from now on."""
-    _process.append(listener)
+    global _process
+    _process = (*_process, listener)
 
 
 def remove_process_listener(listener: Listener) -> None:
     """Stop what :func:`add_process_listener` began."""
-    _process.remove(listener)
+    global _process
+    left = list(_process)
+    left.remove(listener)
+    _process = tuple(left)
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,10 +54,12 @@ __all__ = [
 class Run:
     """What one pass over a plan has made so far."""
 
-    __slots__ = ("errors", "graph", "origins", "reduced", "values")
+    __slots__ = ("errors", "graph", "origins", "reduced", "teaches", "values")
 
-    def __init__(self, graph: Any) -> None:
+    def __init__(self, graph: Any, teaches: bool = True) -> None:
         self.graph = graph
+        #: Whether what kernels take is to be learned from.
+        self.teaches = teaches
         self.values: dict[int, numpy.ndarray] = {}
         self.origins: dict[int, _events.KernelRecord] = {}
         self.reduced: numpy.ndarray | None = None
@@ -266,7 +268,7 @@ def _recorded(
     read = verification.before(inputs, outputs) if checked else inputs
     stood, errors, seconds = _execute(step, inputs, outputs, chosen, fresh)
     decision = stood.decision
-    if stood.due == stood.every or _events.listened():
+    if (stood.due == stood.every and run.teaches) or _events.listened():
         decision = router.learn(decision, stood.work, stood.profile, seconds)
     verified = None
     if checked:

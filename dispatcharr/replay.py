@@ -1,37 +1,77 @@
 """Plans run once more: the same statement on other arrays of the same layouts.
 
-What the engine does for a plan that it has just made is done here for one that was made before:
-nothing is planned, and while a decision holds, nothing is asked of the router either.
+What the engine does for a plan that it has just made is done here for one that was made before.
+Where its decision holds for a while, :attr:`Replay.settled` says what is needed to run its kernel
+without asking anybody; the compiled fast path does so (``face/_repeat.h``).
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy
 
 from dispatcharr import _events
 from dispatcharr._config import Options, options
-from dispatcharr.backends.late import working
+from dispatcharr.backends.late import warn, working
 from dispatcharr.engine import Run, run_step
 from dispatcharr.expr.nodes import Node, graph_lock
-from dispatcharr.expr.order import empty_in_order
+from dispatcharr.kernels.again import Again
 from dispatcharr.plan.fuse import ReduceRequest, plan
 from dispatcharr.plan.graph import Graph, survey
-from dispatcharr.route import standing
+from dispatcharr.plan.region import Region
+from dispatcharr.route import router, standing
 from dispatcharr.storage import places
 from dispatcharr.storage.exports import root_of
 from dispatcharr.storage.readers import reading
 
-__all__ = ["Replay", "replay_of"]
+__all__ = ["DECIDED_BY", "Replay", "Settled", "replay_of"]
+
+#: What has to stay what it is for a decision to hold: names of modules, and context variables.
+DECIDED_BY: tuple[Any, ...] = (
+    *standing.DECIDED_BY, *places.DECIDED_BY, *_events.DECIDED_BY,
+)  # fmt: skip
+
+
+class Settled(NamedTuple):
+    """What holds for the next runs of a plan with one kernel.
+
+    Attributes
+    ----------
+    again : Again
+        What the kernel needs to be run on other buffers.
+    region : Region
+        What it computes.
+    stood : Standing
+        The decision that said so.
+    runs : int
+        How many runs it is good for, as long as what :data:`DECIDED_BY` names is what it was.
+    """
+
+    again: Again
+    region: Region
+    stood: Any
+    runs: int
+
+    def record(self, seconds: float) -> _events.KernelRecord:
+        """Return the record of one of these runs."""
+        return _events.KernelRecord(self.region, self.stood.work, self.stood.decision, seconds)
 
 
 class Replay:
-    """A plan that is run once more, on other arrays of the same layouts."""
+    """A plan that is run once more, on other arrays of the same layouts.
 
-    __slots__ = ("_left", "_nodes", "_quick", "plan")
+    Attributes
+    ----------
+    plan : Plan
+        What is run.
+    settled : Settled or None
+        After a run: what holds for the next ones. None where each has to be asked for.
+    """
+
+    __slots__ = ("_cost", "_nodes", "_typical", "plan", "settled")
 
     def __init__(self, graph: Graph, request: ReduceRequest | None = None) -> None:
         self.plan = plan(graph, options().fusion, request, {})
@@ -39,10 +79,18 @@ class Replay:
         self._nodes = [
             Node(one.row, (), one.shape, one.dtype, one.order, one.errors) for one in graph.nodes
         ]
-        #: How the kernel is run again, the decision that said so, and the options then in force.
-        self._quick: tuple[Any, Any, Options] | None = None
-        #: How many runs the decision need not be asked for.
-        self._left = 0
+        self.settled: Settled | None = None
+        #: Seconds of the kernel alone, once that is known.
+        self._typical: float | None = None
+        #: Seconds that a run takes longer which asks.
+        self._cost: float | None = None
+
+    def learn(self, seconds: float) -> None:
+        """Take in what the kernel took lately, by itself, as :attr:`settled` had it run."""
+        if self.settled is not None:
+            stood = self.settled.stood
+            router.learn(stood.decision, stood.work, stood.profile, seconds)
+            self._typical = seconds
 
     def run(
         self,
@@ -64,67 +112,53 @@ class Replay:
             Whether ``hosts`` still have the values wanted. It is asked once writers wait; where
             they do not, nothing runs and None is returned.
         """
+        start = time.perf_counter()
         graph, chosen = Graph(), options()
         graph.nodes, graph.hosts = self._nodes, hosts
-        run = Run(graph)
+        # What a run takes that has to be prepared says less of the kernel.
+        run = Run(graph, self._typical is None)
         with working(), reading([id(root_of(host)) for host in hosts if host.ndim]):
             if holds is not None and not holds():
                 return None
-            quick = self._quick
-            if quick is not None and self._left > 0 and not _events.listened():
-                again, stood, before = quick
-                if chosen is before and standing.is_current(stood, chosen):
-                    self._left -= 1
-                    self._repeat(run, hosts, out, again, stood)
-                    return run
             for step in self.plan.steps:
                 run_step(step, run, {}, chosen, () if out is None else (out,))
-            self._expect(run, chosen, out)
+            self._expect(run, chosen, out, start)
         return run
 
-    def _repeat(
-        self, run: Run, hosts: list[numpy.ndarray], out: numpy.ndarray | None, again: Any,
-        stood: Any,
-    ) -> None:  # fmt: skip
-        step = self.plan.steps[0]
-        outputs = []
-        for i in step.outputs:
-            node = self._nodes[i]
-            made = run.values[i] = empty_in_order(node.shape, node.dtype, node.order)
-            outputs.append(made)
-        if out is not None:
-            outputs.append(out)
-        start = time.perf_counter()
-        errors = again.run([hosts[i] for _, i in step.inputs], outputs)
-        seconds = time.perf_counter() - start
-        if errors:
-            run.errors.append((step.warns, frozenset(e for e in errors if step.may_tell(e[1]))))
-        record = _events.KernelRecord(step.region, stood.work, stood.decision, seconds, errors)
-        for i in step.outputs:
-            run.origins[i] = record
-        run.origins[-1] = record
-
-    def _expect(self, run: Run, chosen: Options, out: numpy.ndarray | None) -> None:
+    def _expect(self, run: Run, chosen: Options, out: numpy.ndarray | None, start: float) -> None:
         """Find out whether the next runs need nothing but the kernel."""
-        self._left = 0
-        if len(self.plan.steps) != 1 or chosen.verify or places.in_use():
+        before, self.settled = self.settled, None
+        if len(self.plan.steps) != 1 or chosen.verify or places.in_use() or _events.listened():
             return
         (step,) = self.plan.steps
         stood = standing.settled(step.region, chosen)
         if stood is None:
             return
-        if self._quick is None or stood is not self._quick[1]:
+        if before is not None and before.stood.backend is stood.backend:
+            again: Again | None = before.again
+        else:
             ask = getattr(stood.backend, "again", None)
             inputs = [run.graph.hosts[i] for _, i in step.inputs]
             outputs = [run.values[i] for i in step.outputs]
             if out is not None:
                 outputs.append(out)
             again = ask and ask(step.region, inputs, outputs, chosen.threads)
-        else:
-            again = self._quick[0]
-        self._quick = None if again is None else (again, stood, chosen)
         if again is not None:
-            self._left = stood.take()
+            kernel = self._typical or run.origins[-1].seconds or 0.0
+            # The mean of many: long kernels take now more and now less than that.
+            cost = time.perf_counter() - start - kernel
+            self._cost = cost if self._cost is None else self._cost + (cost - self._cost) / 8
+            self.settled = Settled(again, step.region, stood, stood.take(self._cost))
+
+    def tell(self, errors: frozenset[tuple[str, str]]) -> None:
+        """Warn of the floating-point errors that a run of the kernel met."""
+        (step,) = self.plan.steps
+        warn(step.warns, frozenset([one for one in errors if step.may_tell(one[1])]))
+
+    def described(self, i: int) -> tuple[tuple[int, ...], numpy.dtype[Any], Any]:
+        """Return shape, dtype and memory order of a node's value."""
+        node = self._nodes[i]
+        return node.shape, node.dtype, node.order
 
 
 def replay_of(

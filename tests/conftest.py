@@ -6,12 +6,10 @@ import os
 import shutil
 import signal
 import tempfile
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import hypothesis
-
-if TYPE_CHECKING:
-    import pytest
+import pytest
 
 # The package reads its settings once, when it is imported: this must come before any fixture.
 # Processes that a test starts inherit it.
@@ -35,6 +33,15 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.register_profile("search", deadline=None, print_blob=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dispatcharr"))
+
+
+@pytest.fixture(autouse=True)
+def _as_a_program() -> Iterator[None]:
+    """Let operations wait as in programs: pytest runs tests inside ``warnings.catch_warnings``."""
+    from dispatcharr.expr.build import own_filters
+
+    with own_filters():
+        yield
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

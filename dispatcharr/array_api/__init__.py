@@ -4,9 +4,9 @@ Every name of the standard means what the standard says; every other name is dis
 NumPy's. Where NumPy's own function differs from the standard's, the one here is the standard's
 (:mod:`dispatcharr.array_api.functions`, ``linalg``, ``fft``), and takes NumPy's other keywords too.
 
-What NumPy returns as a scalar is an array without axes here: consumers of the standard keep asking
-results for their namespace, and a NumPy scalar answers with NumPy's. Operators are the array's own,
-and NumPy's.
+What NumPy returns as a scalar is an array without axes here, and so is what operators make of one:
+consumers of the standard keep asking results for their namespace, and a NumPy scalar answers with
+NumPy's. All else about operators is the array's own, and NumPy's.
 """
 
 from __future__ import annotations

@@ -10,15 +10,21 @@ from typing import Any
 import numpy
 
 import dispatcharr as np
+from dispatcharr.face.array import is_array
 from dispatcharr.storage import places
 
 __all__ = ["names_of", "shown", "standard", "table"]
 
 
 def shown(result: Any) -> Any:
-    """Return ``result`` with NumPy's scalars, also inside tuples and lists, as arrays."""
+    """Return ``result`` with NumPy's scalars, also inside tuples and lists, as arrays.
+
+    Arrays without axes are marked: operators on them give arrays, where NumPy's give scalars.
+    """
     if isinstance(result, numpy.generic):
-        return np.asarray(result)
+        result = np.asarray(result)
+    if is_array(result) and result.shape == ():
+        result._standard = True  # so that operators give arrays again
     kind = type(result)
     if kind is tuple or kind is list:
         return kind([shown(item) for item in result])
@@ -47,7 +53,9 @@ def standard(found: Any, name: str, module: str, numpys: Any = None) -> Any:
         if device is None and like and args and places.in_use():
             device = getattr(args[0], "device", None)
         if device is None:
-            return shown(found(*args, **kwargs))
+            result = found(*args, **kwargs)
+            # An array that the program gave stays what it was.
+            return result if any([result is given for given in args]) else shown(result)
         return shown(found(*args, **{**kwargs, "device": "cpu"})).to_device(device)
 
     like = name.endswith("_like")  # their device is that of what they are like

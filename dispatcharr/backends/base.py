@@ -51,8 +51,9 @@ class Profile:
         result to the choice of a backend), ``"run"`` (a backend's run of the smallest kernel),
         ``"call"`` (one instruction on a block), ``"wake"`` (until helpers are at work),
         ``"queue"`` (what a call takes longer while all threads make calls: they wait for the
-        interpreter's lock); perhaps ``"crew"`` (until the helpers of compiled kernels are) and
-        ``"replay"`` (all but the kernel, of a statement that was run before).
+        interpreter's lock); perhaps ``"crew"`` (until the helpers of compiled kernels are),
+        ``"awake"`` (the same where kernels follow each other closely) and ``"replay"`` (what a
+        statement that was run before takes besides a run).
     block_bytes : int
         Bytes of one operand's block in the ``blocks`` engine.
     correction : mapping
@@ -131,6 +132,8 @@ class Rates:
         Share of the host's price that a device may ask at most before data is moved there.
     streams : bool
         Whether results that no cache holds are written without being read before.
+    awake : float
+        As ``wake``, where helpers still look out for the next kernel; ``inf`` where they never do.
     """
 
     overhead: float
@@ -154,6 +157,7 @@ class Rates:
     again: float = 0.0
     margin: float = 1.0
     streams: bool = False
+    awake: float = float("inf")
 
 
 def host_rates(profile: Profile, crew: str, engine: str = "blocks") -> Rates:
@@ -191,6 +195,7 @@ def host_rates(profile: Profile, crew: str, engine: str = "blocks") -> Rates:
     return replace(
         rates,
         wake=0.0 if crew == "serial" else profile.overhead.get("crew", rates.wake),
+        awake=profile.overhead.get("awake", float("inf")),
         streams=architecture() == "x86_64",  # elsewhere such stores are a hint, if there are any
         call=0.0,
         block_bytes=0,

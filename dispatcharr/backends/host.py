@@ -33,7 +33,9 @@ def _is_as_fast(region: Region) -> bool:
     inner = len(region.shape) - 1
     if reducing.mask is not None or (inner in reducing.axes and region.shape[inner] < _SHORT):
         return False
-    return region.inputs[reducing.register].dtype.char != "e"
+    # What is accumulated in another dtype NumPy casts by the piece first.
+    dtype = region.inputs[reducing.register].dtype
+    return dtype.char != "e" and reducing.state_dtype in (None, dtype)
 
 
 class Host:

@@ -6,24 +6,30 @@ broken third-party backend is listed as unavailable with its error; it never bre
 
 from __future__ import annotations
 
-import importlib
 import pkgutil
 import threading
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from dispatcharr import backends
 from dispatcharr._errors import BackendUnavailableError
+from dispatcharr._forks import imported, shared
 from dispatcharr.backends.base import Backend
 
-__all__ = ["ENTRY_POINT_GROUP", "available", "backend", "candidates", "engines_of", "register"]
+__all__ = [
+    "DECIDED_BY", "ENTRY_POINT_GROUP", "available", "backend", "candidates", "engines_of",
+    "register",
+]  # fmt: skip
 
 ENTRY_POINT_GROUP = "dispatcharr.backends"
 _NOT_BACKENDS = {"base", "cuda_library", "host", "late", "library", "placed", "registry"}
 
-_lock = threading.RLock()
+_lock = shared(threading.RLock())
 _found: dict[str, Backend] | None = None
 _broken: dict[str, str] = {}
 _candidates: list[Backend] | None = None
+#: What :func:`candidates` answers from: a name of this module.
+DECIDED_BY: tuple[Any, ...] = ((globals(), "_candidates"),)
 
 
 def _check(made: object, where: str) -> None:
@@ -61,7 +67,7 @@ def _own() -> dict[str, Backend]:
     found = {}
     for module in pkgutil.iter_modules(backends.__path__):
         if not module.name.startswith("_") and module.name not in _NOT_BACKENDS:
-            made = importlib.import_module(f"{backends.__name__}.{module.name}").BACKEND
+            made = imported(f"{backends.__name__}.{module.name}").BACKEND
             found[made.name] = made
     return found
 

@@ -24,8 +24,8 @@ from dispatcharr.bench.expressions import Expression
 from dispatcharr.bench.load import Load
 from dispatcharr.bench.ours import AUTO, Scopes
 from dispatcharr.bench.peers import Peer, Unable
-from dispatcharr.bench.results import NUMPY, Cell, Report
-from dispatcharr.bench.roof import measure_roof
+from dispatcharr.bench.results import NUMPY, ROOF, Cell, Report
+from dispatcharr.bench.roof import Moving, measure_roof
 from dispatcharr.bench.turns import Contender, Pace, take_turns
 from dispatcharr.kernels.cpus import cpu_count, thread_count
 from dispatcharr.route import profile as profiles
@@ -151,7 +151,7 @@ def run(plan: Plan, progress: Progress | None = None) -> Report:
     with Load() as load:
         peers = [peer for peer in plan.peers if peer.load()]
         tell(0.0, "roof")
-        roof = measure_roof(min(max(0.05 * plan.budget, 0.3), 5.0))
+        roof, loops = measure_roof(min(max(0.05 * plan.budget, 0.3), 5.0))
         cells: list[Cell] = []
         grid = plan.grid()
         left = plan.budget
@@ -159,7 +159,10 @@ def run(plan: Plan, progress: Progress | None = None) -> Report:
             for done, (expression, size) in enumerate(grid):
                 tell(done / len(grid), f"{expression.title}, {size:,}")
                 share = left / (len(grid) - done)
-                cell, used = _measure(plan, peers, scopes, (expression, size), share)
+                # What fits in a cache is not bound by memory.
+                bound = size == max(plan.sizes)
+                beside = loops["read" if expression.reduces else "triad"] if bound else None
+                cell, used = _measure(plan, peers, scopes, (expression, size), share, beside)
                 left = max(left - used, 0.0)
                 cells.append(cell)
     tell(1.0, "done")
@@ -185,8 +188,9 @@ def _measure(
     scopes: Scopes,
     what: tuple[Expression, int],
     budget: float,
+    beside: Moving | None,
 ) -> tuple[Cell, float]:
-    """Return a cell and the seconds of timing."""
+    """Return a cell and the seconds of timing; ``beside`` is what takes turns as the roof."""
     expression, size = what
     arrays = expression.make(size, plan.dtype)
     expected = numpy.asarray(expression.compute(*arrays))
@@ -198,9 +202,10 @@ def _measure(
         _admit_peer(entry, peer, expression, arrays)
     for contender in entry.admitted:
         _warm(contender, *_WARM)
+    timed = entry.admitted if beside is None else [*entry.admitted, Contender(ROOF, beside.run)]
     start = time.perf_counter()
     with Load() as load:
-        turns = take_turns(entry.admitted, replace(plan.pace, budget=budget))
+        turns = take_turns(timed, replace(plan.pace, budget=budget))
     used = time.perf_counter() - start
     cell = Cell(
         expression=expression.name,
@@ -219,6 +224,7 @@ def _measure(
         notes=entry.notes,
         first=entry.first,
         others=load.others,
+        roof_bytes=0 if beside is None else beside.nbytes,
     )
     return cell, used
 

@@ -41,10 +41,12 @@ def page(report: Report, command: str, pictures: Sequence[tuple[str, str]] = ())
         *_speed_ups(report),
         *[f"![{caption}]({path})" for caption, path in pictures],
         "## How near the roof",
-        f"Bandwidth as a share of {in_bytes(report.roof.bandwidth)}/s, the most that "
-        f"{report.roof.threads} threads move here ({report.roof.how}: {_roofs(report)}). What must "
-        "move is counted: operands read once, the result written once. What fits in a cache may "
-        "exceed it.",
+        "Bandwidth as a share of what a loop reaches that only moves bytes, and took turns with "
+        "the contenders: where machines share their memory, it gives more in one minute than in "
+        "the next. (The loop is a triad, or a read beside what is reduced; "
+        f"{report.roof.how}, {report.roof.threads} threads; the most that they moved here: "
+        f"{_roofs(report)}.) What must move is counted: operands read once, the result written "
+        "once.",
         _shares(report),
         "## Routing",
         f"Regret is the time of the automatic path over that of {report.regret_sentence}. "

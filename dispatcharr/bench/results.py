@@ -19,6 +19,8 @@ __all__ = ["NUMPY", "SCHEMA", "Cell", "Report", "in_size", "quantile"]
 SCHEMA = "dispatcharr.bench/1"
 #: Name of the contender that all others are compared with.
 NUMPY = "NumPy"
+#: Name of the loop that only moves bytes, which takes turns with the contenders.
+ROOF = "roof"
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Cell:
         Seconds of each one's first run, compilation included.
     others : float or None
         Cores that other processes used meanwhile.
+    roof_bytes : int
+        What the loop called :data:`ROOF` moves, where that is among those timed.
     """
 
     expression: str
@@ -75,6 +79,7 @@ class Cell:
     notes: Mapping[str, str] = field(default_factory=dict)
     first: Mapping[str, float] = field(default_factory=dict)
     others: float | None = None
+    roof_bytes: int = 0
 
     @property
     def intensity(self) -> float:
@@ -273,7 +278,9 @@ class Report:
         return "; over that of ".join(told) or "nothing else, since nothing was planned"
 
     def roof_share(self, cell: Cell, name: str) -> float:
-        """Return a contender's bandwidth as a fraction of the roof."""
+        """Return a contender's bandwidth as a fraction of the roof, in turns if they took any."""
+        if cell.roof_bytes:
+            return cell.turns.ratio(ROOF, name) * cell.nbytes / cell.roof_bytes
         return cell.bandwidth(name) / self.roof.bandwidth
 
     def to_dict(self) -> dict[str, Any]:

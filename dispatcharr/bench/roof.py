@@ -19,7 +19,7 @@ from dispatcharr.kernels import native
 from dispatcharr.kernels.pool import Pool, shared_pool
 from dispatcharr.route import profile as profiles
 
-__all__ = ["Roof", "measure_roof"]
+__all__ = ["Moving", "Roof", "measure_roof", "moving_loops"]
 
 _LANES = 8
 _LINE = 64
@@ -55,18 +55,35 @@ class Roof:
         return max(self.bytes_per_second.values())
 
 
-def measure_roof(seconds: float) -> Roof:
-    """Measure the roofs for about ``seconds``; the fastest pass of each counts."""
+@dataclass(frozen=True)
+class Moving:
+    """A loop made for nothing but moving bytes.
+
+    Attributes
+    ----------
+    run : callable
+        Goes over its arrays once.
+    nbytes : int
+        What it reads and writes.
+    """
+
+    run: Callable[[], None]
+    nbytes: int
+
+
+def measure_roof(seconds: float) -> tuple[Roof, dict[str, Moving]]:
+    """Measure the roofs for about ``seconds``; the fastest pass of each counts.
+
+    Return them and the loops, by pattern, that moved the bytes.
+    """
     pool = shared_pool()
     last_level = profiles.current().cache_bytes.get("L3", 1 << 25)
     # Four times the last cache, as STREAM wants it, within reason.
     size = min(max(4 * last_level, 64 << 20), 256 << 20) // 8
-    arrays = tuple(_aligned(size) for _ in range(3))
+    loops = moving_loops(8 * size)
     compiled = not isinstance(native.host(), str)
-    loops = _compiled(arrays, pool) if compiled else _by_numpy(arrays, pool)
-    moved = {name: count * arrays[0].nbytes for name, count in _MOVES.items()}
     share = seconds / (len(loops) + 2)
-    rates = {name: moved[name] / _least(run, share) for name, run in loops.items()}
+    rates = {name: loop.nbytes / _least(loop.run, share) for name, loop in loops.items()}
     how = (
         "compiled loops with streaming stores" if compiled
         else f"NumPy's loops on warm memory ({native.host()})"
@@ -75,7 +92,16 @@ def measure_roof(seconds: float) -> Roof:
         name: _arithmetic(name, pool, share) if compiled else _numpy_arithmetic(name, pool, share)
         for name in ("float64", "float32")
     }
-    return Roof(rates, computing, pool.threads, how)
+    return Roof(rates, computing, pool.threads, how), loops
+
+
+def moving_loops(nbytes: int) -> dict[str, Moving]:
+    """Return, by pattern, a loop over arrays of about ``nbytes`` each."""
+    pool = shared_pool()
+    arrays = tuple(_aligned(nbytes // 8 // _LANES * _LANES) for _ in range(3))
+    compiled = not isinstance(native.host(), str)
+    loops = _compiled(arrays, pool) if compiled else _by_numpy(arrays, pool)
+    return {name: Moving(loops[name], count * arrays[0].nbytes) for name, count in _MOVES.items()}
 
 
 def _aligned(size: int) -> numpy.ndarray:
@@ -108,19 +134,18 @@ def _compiled(arrays: tuple[numpy.ndarray, ...], pool: Pool) -> dict[str, Callab
 
     def loop(name: str) -> Callable[[], None]:
         call = native.function(_built(f"roof_{name}", _moving(name)))
+        # The parts are kept: the loop is handed nothing but addresses.
+        kept = [[each[part] for each in (a, b, c)] for part in parts]
         tables = [
-            numpy.array(
-                [each[part].ctypes.data for each in (a, b, c)] + [(part.stop - part.start) * 8],
-                numpy.int64,
-            )
-            for part in parts
+            numpy.array([each.ctypes.data for each in three] + [three[0].nbytes], numpy.int64)
+            for three in kept
         ]
         sums = numpy.empty((len(parts), _LANES))
 
         def task(index: int) -> None:
             call(tables[index].ctypes.data, sums[index].ctypes.data)
 
-        return lambda: pool.run(task, len(parts))
+        return lambda: pool.run(task, len(kept))
 
     return {name: loop(name) for name in _MOVES}
 

@@ -3,7 +3,8 @@
 In each round every contender is timed once, in an order that is drawn anew, so that nobody always
 inherits the caches from the same predecessor. Who is short is repeated within a sample until the
 clock is precise, and runs unmeasured before it, since the contender before has used the caches and
-other threads.
+other threads. Threads of that contender may go on looking out for work, some for milliseconds, on
+cores that the next one needs: it begins when they have come to rest.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ Scope = Callable[[], AbstractContextManager[Any]]
 
 #: Who takes longer than this brings its own warmth.
 _COLD = 2e-2
+#: Seconds in which other threads of this process may compute for a tenth, to be at rest, and how
+#: long that is waited for.
+_GLANCE, _LONGEST_WAIT = 2e-4, 0.25
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,18 @@ class Turns:
         return math.sqrt(math.prod(ratios))
 
 
+def _rest() -> None:
+    """Wait until no other thread of this process computes; not asleep, which would cool the CPU."""
+    end = time.perf_counter() + _LONGEST_WAIT
+    others = math.inf
+    while others > 0.1 * _GLANCE and time.perf_counter() < end:
+        before = time.process_time() - time.thread_time()
+        soon = time.perf_counter() + _GLANCE
+        while time.perf_counter() < soon:
+            pass
+        others = time.process_time() - time.thread_time() - before
+
+
 def take_turns(contenders: Sequence[Contender], pace: Pace) -> Turns:
     """Time the contenders, which are warm, in turn, round by round."""
     guesses = [max(one.seconds(1, warm=True), 1e-8) for one in contenders]
@@ -137,6 +153,7 @@ def take_turns(contenders: Sequence[Contender], pace: Pace) -> Turns:
     for _ in range(rounds):
         row = [0.0] * len(contenders)
         for at in order.sample(range(len(contenders)), len(contenders)):
+            _rest()
             row[at] = contenders[at].seconds(loops[at], warm[at])
         rows.append(tuple(row))
     return Turns(tuple(one.name for one in contenders), tuple(rows))

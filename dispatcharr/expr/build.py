@@ -8,7 +8,8 @@ What cannot wait is refused with :class:`Declined`, whose text is the reason tha
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -21,13 +22,17 @@ from dispatcharr.ops.row import Elementwise, Generator
 from dispatcharr.storage import places
 from dispatcharr.storage.exports import root_of
 
-__all__ = ["Declined", "build", "error_modes", "generate", "leaf", "modes_variable", "recast"]
+__all__ = [
+    "Declined", "build", "error_modes", "generate", "leaf", "may_warn_later", "modes_in_force",
+    "modes_variable", "own_filters", "recast",
+]  # fmt: skip
 
 #: Operands up to this many bytes are copied when recorded, so that nobody can change them.
 SNAPSHOT_BYTES = places.SMALL
 
 _resolved: dict[tuple[Any, ...], tuple[numpy.dtype[Any], ...]] = {}
-_import_filters = warnings.filters
+#: The program's own: any other list is that of a block that listens for warnings.
+_own_filters: Any = warnings.filters
 _PYTHON_SCALARS = {bool: numpy.dtype(bool), int: int, float: float, complex: complex}
 
 
@@ -99,7 +104,7 @@ def modes_in_force() -> tuple[str, ...]:
     return found
 
 
-def may_warn_later(modes: tuple[str, ...] | None, anywhere: bool = False) -> bool:
+def may_warn_later(modes: tuple[str, ...] | None) -> bool:
     """Return whether a warning may come at another line than the operation's, unnoticed.
 
     A program that is inside ``warnings.catch_warnings`` (its filter list is a copy) waits for
@@ -109,12 +114,31 @@ def may_warn_later(modes: tuple[str, ...] | None, anywhere: bool = False) -> boo
         return True
     if not _PATIENT.issuperset(modes):
         return False
-    if anywhere or "warn" not in modes:
+    if "warn" not in modes:
         return True
-    return warnings.filters is _import_filters and not _warnings_are_errors()
+    return warnings.filters is _own_filters and not _warnings_are_errors()
 
 
+#: First filter and number of filters last looked at, and whether they make errors of warnings.
 _seen_filters: tuple[Any, int, bool] = (None, 0, False)
+
+
+@contextmanager
+def own_filters() -> Iterator[None]:
+    """Count the warning filters in force as the program's own, and those that raise as silent.
+
+    For test runners: they run a program that would warn at no place, inside
+    ``warnings.catch_warnings`` and with every warning an error. Blocks that the program itself
+    enters, and filters that it adds, count as ever.
+    """
+    global _own_filters, _seen_filters
+    before = _own_filters
+    _own_filters = filters = warnings.filters
+    _seen_filters = filters[0] if filters else None, len(filters), False
+    try:
+        yield
+    finally:
+        _own_filters, _seen_filters = before, (None, 0, False)
 
 
 def _warnings_are_errors() -> bool:

@@ -16,6 +16,7 @@ from typing import Any, final
 
 import numpy
 
+from dispatcharr._forks import shared
 from dispatcharr.ops.row import Row
 from dispatcharr.storage import places
 from dispatcharr.storage.exports import root_of
@@ -26,7 +27,7 @@ __all__ = [
 ]  # fmt: skip
 
 #: Held while a graph is built on, walked, or its values are filled in, so that all see whole nodes.
-graph_lock = threading.RLock()
+graph_lock = shared(threading.RLock())
 
 
 @final

@@ -21,6 +21,7 @@
 #define NPY_TARGET_VERSION NPY_2_0_API_VERSION
 #include <numpy/arrayobject.h>
 #include <numpy/arrayscalars.h>
+#include <numpy/ufuncobject.h>
 
 typedef struct {
     PyObject_HEAD
@@ -29,6 +30,7 @@ typedef struct {
     PyObject *parent;   /* of a view the array whose value is the base of its value, or NULL */
     PyObject *weakrefs;
     unsigned short site;  /* where it was made, see `sites`; 0 where nobody asks */
+    char standard;        /* whether operators give arrays where NumPy's give scalars */
 } Cell;
 
 typedef struct {
@@ -52,6 +54,7 @@ typedef struct {
     int opaque;         /* whether it is never planned, however large the arrays */
     PyObject *first;    /* whom to ask about large arrays, NULL for nobody */
     int asks;           /* slot whose limits say about which; 0: what is contracted, see below */
+    int modest;         /* how many calls on large arrays in a row had no large result, up to some */
     PyObject *dict;
     PyObject *weakrefs;
 } Forward;
@@ -79,6 +82,7 @@ static npy_intp chain_limits[SLOTS][TYPES];
 static int closed = 0;               /* > 0: an override or recorder is active, decline everything */
 static Py_ssize_t pending = 0;       /* roots and kernels that read: writes must be checked */
 static Py_ssize_t shown_count = 0;   /* operations that wait on the tape, see _tape.h */
+static struct Running *running = NULL; /* kernels that run, see _repeat.h */
 static Py_ssize_t served = 0;        /* operations that the fast path has answered */
 static PyTypeObject *array_type = NULL;
 /* What face/fallback.py does, for calls that are left to NumPy here. */
@@ -206,7 +210,7 @@ larger(PyObject *x, PyObject *y)
 static inline int
 may_be_read(PyObject *x)
 {
-    return (pending || shown_count) && PyArray_CheckExact(x) &&
+    return (pending || shown_count || running != NULL) && PyArray_CheckExact(x) &&
            (PyArray_BASE((PyArrayObject *)x) != NULL || own_bytes(x) > limits[S_FORWARD][0]);
 }
 
@@ -366,7 +370,7 @@ site_here(void)
 static inline int
 site_of(int slot, PyObject *x, npy_intp bytes)
 {
-    if (bytes < from_bytes || !PyArray_CheckExact(x)) {
+    if (!PyArray_CheckExact(x)) {
         return 0;
     }
     int type = PyArray_TYPE((PyArrayObject *)x);
@@ -396,6 +400,24 @@ made_at(int site, PyObject *result)
 }
 
 #include "_tape.h"
+#include "_repeat.h"
+
+/* Have a sketch computed, by the kernel that its like took where there is one; -1 with an error. */
+static int
+compute(PyObject *sketch)
+{
+    Py_INCREF(sketch);
+    int done = repeat_sketch(sketch);
+    if (done == 0) {
+        PyObject *answer = PyObject_CallOneArg(run_hook, sketch);
+        done = answer == NULL ? -1 : 1;
+        Py_XDECREF(answer);
+    }
+    Py_DECREF(sketch);
+    return done;
+}
+#include "_loops.h"
+#include "_trials.h"
 
 static PyObject *
 decline(int slot, PyObject *a, PyObject *b)
@@ -434,6 +456,41 @@ hand_over(int site, int slot, PyObject *a, PyObject *b)
     return made_at(site, result);
 }
 
+/* What NumPy gives for operands without axes is a scalar. If the array API's namespace made one of
+ * them, it is an array again, and of that kind. */
+COLD static PyObject *
+without_axes(PyObject *result, PyObject *a, PyObject *b)
+{
+    if (result == NULL || !PyArray_IsScalar(result, Generic) ||
+        !((IS_CELL(a) && ((Cell *)a)->standard) ||
+          (b != NULL && IS_CELL(b) && ((Cell *)b)->standard))) {
+        return result;
+    }
+    PyObject *made = wrap(PyArray_FromScalar(result, NULL));
+    Py_DECREF(result);
+    if (made != NULL && IS_CELL(made)) {
+        ((Cell *)made)->standard = 1;
+    }
+    return made;
+}
+
+/* What an operator computed; asked of scalars alone, so that arrays pay nothing. */
+static inline PyObject *
+computed(PyObject *result, PyObject *a, PyObject *b)
+{
+    if (result != NULL && PyArray_CheckExact(result)) {
+        return wrap(result);
+    }
+    return without_axes(result, a, b);
+}
+
+/* The same of what a handler in Python has answered. */
+static inline PyObject *
+answered(PyObject *result, PyObject *a, PyObject *b)
+{
+    return result != NULL && IS_CELL(result) ? result : without_axes(result, a, b);
+}
+
 typedef PyObject *(*binary)(PyObject *, PyObject *);
 typedef PyObject *(*unary)(PyObject *);
 
@@ -445,26 +502,46 @@ run_binary(int slot, binary operate, PyObject *a, PyObject *b)
     note_operand(a);
     note_operand(b);
     if (x == NULL || y == NULL ||
-        (bytes = result_bytes(x, y)) >= limit_of(slot, larger(x, y))) {
-        return defer(slot, a, b);
+        (bytes = result_bytes(x, y)) >= firm_limit(slot, larger(x, y))) {
+        return answered(defer(slot, a, b), a, b);
+    }
+    if (bytes >= limit_of(slot, larger(x, y))) {
+        PyObject *const given[2] = {a, b};
+        PyObject *made = sketch(slot, given, 2, 0);
+        if (made != NULL || PyErr_Occurred()) {
+            return made;
+        }
+        x = plain(a);
+        y = plain(b);
+        if (x == NULL || y == NULL) {
+            return answered(defer(slot, a, b), a, b);
+        }
     }
     if (ANY_PLACED && (is_away(x) || is_away(y))) {
-        return decline(slot, a, b);
+        return answered(decline(slot, a, b), a, b);
     }
     int site = site_of(slot, larger(x, y), bytes);
     if (closed || (site && sites[site - 1].score >= SURE)) {
-        return hand_over(site, slot, a, b);
+        return answered(hand_over(site, slot, a, b), a, b);
+    }
+    if (is_due(slot, larger(x, y), bytes)) {
+        PyObject *const given[2] = {a, b};
+        try_out(slot, larger(x, y), bytes, NULL, given, 2, NULL);
+        return operate(a, b);
     }
     served++;
     /* The operator may run code of the program's, which may give the arrays other values. */
     Py_INCREF(x);
     Py_INCREF(y);
-    PyObject *before = hold(bytes);
-    PyObject *result = operate(x, y);
-    let_go(before);
+    PyObject *result = run_loop(slot, x, y);
+    if (result == NULL && !PyErr_Occurred()) {
+        PyObject *before = hold(bytes);
+        result = operate(x, y);
+        let_go(before);
+    }
     Py_DECREF(x);
     Py_DECREF(y);
-    return made_at(site, wrap(result));
+    return made_at(site, computed(result, a, b));
 }
 
 static inline PyObject *
@@ -479,7 +556,7 @@ run_inplace(int slot, binary operate, PyObject *a, PyObject *b)
         }
     }
     if (x == NULL || y == NULL || closed || may_be_read(x) ||
-        result_bytes(x, y) >= limit_of(slot, larger(x, y))) {
+        result_bytes(x, y) >= firm_limit(slot, larger(x, y))) {
         return decline(slot, a, b);
     }
     if (ANY_PLACED && (is_placed(x) || is_away(y))) {
@@ -506,20 +583,37 @@ run_unary(int slot, unary operate, PyObject *a)
 {
     PyObject *x = plain(a);
     note_operand(a);
-    if (x == NULL || own_bytes(x) >= limit_of(slot, x) || is_away(x)) {
-        return defer(slot, a, NULL);
+    if (x == NULL || own_bytes(x) >= firm_limit(slot, x) || is_away(x)) {
+        return answered(defer(slot, a, NULL), a, NULL);
+    }
+    if (own_bytes(x) >= limit_of(slot, x)) {
+        PyObject *made = sketch(slot, &a, 1, 0);
+        if (made != NULL || PyErr_Occurred()) {
+            return made;
+        }
+        x = plain(a);
+        if (x == NULL) {
+            return answered(defer(slot, a, NULL), a, NULL);
+        }
     }
     int site = site_of(slot, x, own_bytes(x));
     if (closed || (site && sites[site - 1].score >= SURE)) {
-        return hand_over(site, slot, a, NULL);
+        return answered(hand_over(site, slot, a, NULL), a, NULL);
+    }
+    if (is_due(slot, x, own_bytes(x))) {
+        try_out(slot, x, own_bytes(x), NULL, &a, 1, NULL);
+        return operate(a);
     }
     served++;
     Py_INCREF(x);
-    PyObject *before = hold(own_bytes(x));
-    PyObject *result = operate(x);
-    let_go(before);
+    PyObject *result = run_loop(slot, x, NULL);
+    if (result == NULL && !PyErr_Occurred()) {
+        PyObject *before = hold(own_bytes(x));
+        result = operate(x);
+        let_go(before);
+    }
     Py_DECREF(x);
-    return made_at(site, wrap(result));
+    return made_at(site, computed(result, a, NULL));
 }
 
 static PyObject *power2(PyObject *a, PyObject *b) { return PyNumber_Power(a, b, Py_None); }
@@ -853,10 +947,41 @@ static PyMethodDef cell_methods[] = {
 static PyMemberDef cell_members[] = {
     {"_origin", T_OBJECT, offsetof(Cell, origin), 0, NULL},
     {"_parent", T_OBJECT, offsetof(Cell, parent), 0, NULL},
+    {"_standard", T_BOOL, offsetof(Cell, standard), 0, NULL},
     {NULL},
 };
 
+/* Modules whose functions are asked about, by `believed`, before they learn of what class an array
+ * is: some take NumPy's own arrays alone, and know them by their class. */
+static PyObject *asking = NULL;
+static PyObject *believed = NULL;
+static PyObject *name_of_module = NULL;
+
+static PyObject *
+cell_get_class(Cell *self, void *closure)
+{
+    PyObject *globals = asking == NULL ? NULL : PyEval_GetGlobals();
+    PyObject *name = globals == NULL ? NULL : PyDict_GetItemWithError(globals, name_of_module);
+    if (name == NULL) {
+        return PyErr_Occurred() ? NULL : Py_NewRef(Py_TYPE(self));
+    }
+    int is_asking = PyUnicode_CheckExact(name) ? PySet_Contains(asking, name) : 0;
+    if (is_asking < 0) {
+        return NULL;
+    }
+    return is_asking ? PyObject_CallOneArg(believed, (PyObject *)self) : Py_NewRef(Py_TYPE(self));
+}
+
+static int
+cell_set_class(Cell *self, PyObject *value, void *closure)
+{
+    PyErr_SetString(PyExc_TypeError,
+                    "__class__ assignment only supported for mutable types or ModuleType subclasses");
+    return -1;
+}
+
 static PyGetSetDef cell_getset[] = {
+    {"__class__", (getter)cell_get_class, (setter)cell_set_class, "The class.", NULL},
     {"_form", cell_get_form, NULL, "What says the shape and dtype, computed or not.", NULL},
     {"_value", cell_get_value, cell_set_value, "A numpy.ndarray or a pending node.", NULL},
     {NULL},
@@ -1314,7 +1439,11 @@ perform(Call *call, PyObject *function, Py_ssize_t nargs, PyObject *kwnames)
             one->roots = Py_REFCNT(one->root);
         }
     }
+    /* Arrays of NumPy's too: a copy of one is large where it is. */
     npy_intp most = 0;
+    for (Py_ssize_t i = 0; i < call->total; i++) {
+        most += own_bytes(call->plain[i]);
+    }
     for (int i = 0; i < call->count; i++) {
         most += own_bytes(call->arrays[i].host);
     }
@@ -1427,8 +1556,19 @@ function_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObje
         x[1] = f->nin == 2 ? plain(args[1]) : x[0];
         npy_intp bytes;
         if (x[0] != NULL && x[1] != NULL &&
-            (bytes = result_bytes(x[0], x[1])) < limit_of(f->slot, larger(x[0], x[1])) &&
+            (bytes = result_bytes(x[0], x[1])) < firm_limit(f->slot, larger(x[0], x[1])) &&
             !(ANY_PLACED && (is_away(x[0]) || is_away(x[1])))) {
+            if (!into && f->nout == 1 && bytes >= limit_of(f->slot, larger(x[0], x[1]))) {
+                PyObject *made = sketch(f->slot, args, f->nin, 0);
+                if (made != NULL || PyErr_Occurred()) {
+                    return made;
+                }
+                x[0] = plain(args[0]); /* it may have run Python */
+                x[1] = f->nin == 2 ? plain(args[1]) : x[0];
+                if (x[0] == NULL || x[1] == NULL) {
+                    goto slow;
+                }
+            }
             if (!into && f->nout == 1) {
                 site = site_of(f->slot, larger(x[0], x[1]), bytes);
             }
@@ -1439,6 +1579,10 @@ function_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObje
                 }
                 goto slow;
             }
+            if (is_due(f->slot, larger(x[0], x[1]), bytes) && !into) {
+                try_out(f->slot, larger(x[0], x[1]), bytes, self, args, nargs, NULL);
+                return function_vectorcall(self, args, nargsf, kwnames);
+            }
             served++;
             PyObject *first = x[0], *second = x[1];
             PyObject *target = into ? plain(args[f->nin]) : first;
@@ -1447,11 +1591,14 @@ function_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObje
             Py_INCREF(first);
             Py_INCREF(second);
             Py_INCREF(target);
-            PyObject *before = into ? NULL : hold(bytes);
-            writes += into;
-            PyObject *result = PyObject_Vectorcall(f->ufunc, x, nargs, kwnames);
-            writes -= into;
-            let_go(before);
+            PyObject *result = into ? NULL : run_loop(f->slot, first, f->nin == 2 ? second : NULL);
+            if (result == NULL && !PyErr_Occurred()) {
+                PyObject *before = into ? NULL : hold(bytes);
+                writes += into;
+                result = PyObject_Vectorcall(f->ufunc, x, nargs, kwnames);
+                writes -= into;
+                let_go(before);
+            }
             if (into && result == target) {
                 Py_SETREF(result, Py_NewRef(args[f->nin]));
             }
@@ -1545,7 +1692,7 @@ function_init(PyObject *self, PyObject *args, PyObject *kwargs)
     f->nout = nout;
     f->slot = slot;
     f->vectorcall = function_vectorcall;
-    return 0;
+    return take_loops(slot, ufunc);
 }
 
 static int
@@ -1600,9 +1747,10 @@ static PyTypeObject FunctionType = {
 /* ---- functions and methods that are planned above a limit, or never -------------------------- */
 
 /* Whether a call only reads its arrays, and is too small to be planned: then nothing that waits has
- * to be asked. Arrays of several sizes are left alone. */
+ * to be asked. Arrays of several sizes are left alone. `due` is set to an array if it is to be tried. */
 static int
-is_pure_and_small(Forward *f, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+is_pure_and_small(Forward *f, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
+                  PyObject **due)
 {
     if (f->slot < 0 || nargs > f->reads) {
         return 0;
@@ -1626,7 +1774,74 @@ is_pure_and_small(Forward *f, PyObject *const *args, Py_ssize_t nargs, PyObject 
         }
         most = most == NULL ? x : larger(most, x);
     }
-    return most != NULL && slot >= 0 && own_bytes(most) < limit_of(slot, most);
+    if (most == NULL || slot < 0 || own_bytes(most) >= limit_of(slot, most)) {
+        return 0;
+    }
+    *due = slot == f->slot && is_due(slot, most, own_bytes(most)) ? most : NULL;
+    return 1;
+}
+
+enum { MODEST = 3 };
+
+/* Run a call that only reads arrays that nothing waits for. NULL without an error where its arguments
+ * need a closer look. */
+static PyObject *
+call_pure(Forward *f, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    Py_ssize_t total = nargs + (kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames));
+    PyObject *x[MOST_ARGUMENTS + 1]; /* the first is whoever is called's to use */
+    npy_intp bytes = 0;
+    if (total > MOST_ARGUMENTS) {
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < total; i++) {
+        PyObject *o = IS_CELL(args[i]) ? plain(args[i]) : args[i];
+        if (o == NULL || o == (PyObject *)array_type || !is_familiar(o) || PyList_CheckExact(o) ||
+            PyTuple_CheckExact(o) || is_away(o)) {
+            return NULL;
+        }
+        bytes += own_bytes(o);
+        x[i + 1] = o;
+    }
+    for (Py_ssize_t i = 1; i <= total; i++) {
+        Py_INCREF(x[i]);
+    }
+    /* Most functions reduce. */
+    PyObject *before = f->modest < MODEST ? hold(bytes) : NULL;
+    PyObject *result = PyObject_Vectorcall(
+        f->function, x + 1, (size_t)nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, kwnames);
+    let_go(before);
+    int is_array = result != NULL && PyArray_CheckExact(result);
+    if (bytes >= from_bytes) {
+        f->modest = is_array && own_bytes(result) >= from_bytes ? 0 : f->modest + (f->modest < MODEST);
+    }
+    for (Py_ssize_t i = 1; is_array && i <= total; i++) {
+        if (x[i] == result) { /* it may have been given as it came */
+            Py_SETREF(result, Py_NewRef(args[i - 1]));
+            is_array = 0;
+        }
+    }
+    if (is_array) {
+        result = wrap(result);
+        for (Py_ssize_t i = 0; i < total; i++) {
+            of_parent(result, args[i]);
+        }
+    }
+    else if (result != NULL && !IS_CELL(result) && !is_no_array(result, 0)) {
+        Call call;
+        call.way = PURE;
+        if (gather(&call, args, nargs, kwnames)) {
+            result = shown(&call, result, 1);
+        }
+        else {
+            Py_CLEAR(result);
+        }
+        release(&call);
+    }
+    for (Py_ssize_t i = 1; i <= total; i++) {
+        Py_DECREF(x[i]);
+    }
+    return result;
 }
 
 /* From how many elements on contracting a vector of integers may pay, and a matrix. */
@@ -1702,8 +1917,24 @@ forward_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObjec
         Py_DECREF(result);
     }
     if (!closed) {
+        PyObject *due = NULL;
+        int is_pure = is_pure_and_small(f, args, nargs, kwnames, &due);
+        if (is_pure && due != NULL) {
+            try_out(f->slot, due, own_bytes(due), self, args, nargs, kwnames);
+            return forward_vectorcall(self, args, nargsf, kwnames);
+        }
+        if (is_pure) {
+            PyObject *result = call_pure(f, args, nargs, kwnames);
+            if (result != NULL) {
+                served++;
+                return result;
+            }
+            if (PyErr_Occurred() && !is_of_ours()) {
+                return NULL;
+            }
+        }
         Call call;
-        call.way = is_pure_and_small(f, args, nargs, kwnames) ? PURE : f->opaque ? ANY : SMALL;
+        call.way = is_pure ? PURE : f->opaque ? ANY : SMALL;
         if (gather(&call, args, nargs, kwnames) && !(call.is_large && is_heard())) {
             served += !call.is_large;
             PyObject *result = perform(&call, f->function, nargs, kwnames);
@@ -1951,6 +2182,18 @@ bad_type(int type)
 }
 
 static PyObject *
+py_set_loops(PyObject *module, PyObject *args)
+{
+    int slot;
+    PyObject *ufunc;
+    if (!PyArg_ParseTuple(args, "iO", &slot, &ufunc) || bad_slot(slot) ||
+        take_loops(slot, ufunc) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
 py_set_limit(PyObject *module, PyObject *args)
 {
     int slot, type = -1;
@@ -1963,6 +2206,28 @@ py_set_limit(PyObject *module, PyObject *args)
         limits[slot][i] = bytes;
         priced[slot][i] = type != -1;
     }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+py_set_trial(PyObject *module, PyObject *args)
+{
+    int slot, type;
+    Py_ssize_t from, left, firm;
+    if (!PyArg_ParseTuple(args, "iinnn", &slot, &type, &from, &left, &firm) || bad_slot(slot) ||
+        bad_type(type)) {
+        return NULL;
+    }
+    trial_from[slot][type] = from;
+    trial_left[slot][type] = left;
+    firm_limits[slot][type] = firm;
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+py_set_trials(PyObject *module, PyObject *hook)
+{
+    Py_XSETREF(trial_hook, Py_NewRef(hook));
     Py_RETURN_NONE;
 }
 
@@ -2039,6 +2304,22 @@ py_set_hooks(PyObject *module, PyObject *args)
     Py_XSETREF(listened, Py_NewRef(listens));
     Py_XSETREF(mark_foreign, Py_NewRef(marks));
     Py_XSETREF(finish, Py_NewRef(finishes));
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+py_set_believed(PyObject *module, PyObject *args)
+{
+    PyObject *modules, *answer;
+    if (!PyArg_ParseTuple(args, "O!O", &PyFrozenSet_Type, &modules, &answer)) {
+        return NULL;
+    }
+    if (name_of_module == NULL &&
+        (name_of_module = PyUnicode_InternFromString("__name__")) == NULL) {
+        return NULL;
+    }
+    Py_XSETREF(asking, Py_NewRef(modules));
+    Py_XSETREF(believed, Py_NewRef(answer));
     Py_RETURN_NONE;
 }
 
@@ -2195,13 +2476,17 @@ static PyMethodDef methods[] = {
     {"set_unbound", py_set_unbound, METH_O, "Set what attributes are where the class is asked for them."},
     {"cell", py_cell, METH_O, "Put any value, a pending node too, into a new array."},
     {"set_handler", py_set_handler, METH_VARARGS, "Set the Python handler of a slot."},
+    {"set_loops", py_set_loops, METH_VARARGS, "Have a slot run the loops of a ufunc."},
     {"set_limit", py_set_limit, METH_VARARGS, "Set the bytes from which a slot declines; for one type number, or all."},
+    {"set_trial", py_set_trial, METH_VARARGS, "Set for a slot and type number from how many bytes on operations are tried, after how many more, and from how many on they are planned in any case."},
+    {"set_trials", py_set_trials, METH_O, "Set who tries operations."},
     {"get_limit", py_get_limit, METH_VARARGS, "The limit of a slot and type number, in bytes."},
     {"close", py_close, METH_O, "Add to the number of reasons to decline every operation; return it."},
     {"set_pending", py_set_pending, METH_O, "Say how many memory roots pending nodes read."},
     {"placed", py_placed, METH_VARARGS, "Say of an array, by its id, whether its memory has a mirror (1), is away (2), or neither (0)."},
     {"writes", py_writes, METH_NOARGS, "How many writes to arrays go on now."},
     {"set_hooks", py_set_hooks, METH_VARARGS, "Set what is asked about calls that are left to NumPy."},
+    {"set_believed", py_set_believed, METH_VARARGS, "Set the modules that are not told the class of arrays, but what a function answers."},
     {"set_memory", py_set_memory, METH_VARARGS, "Allocate results from so many bytes on by a NumPy memory handler."},
     {"set_ufuncs", py_set_ufuncs, METH_VARARGS, "Set our callables by NumPy's ufuncs, and `__array_ufunc__` in Python."},
     {"foreseen", py_foreseen, METH_NOARGS, "The place whose operation is handed over because it is foreseen to have followers; 0 else."},
@@ -2213,6 +2498,10 @@ static PyMethodDef methods[] = {
     {"patient", py_patient, METH_VARARGS, "Say that warnings may wait while NumPy's modes and Python's filters are these."},
     {"close_tape", py_close_tape, METH_O, "Add to the number of reasons to note nothing; return it, with those to decline everything."},
     {"taping", py_taping, METH_O, "Note operations on the tape, or do not."},
+    {"running", py_running, METH_NOARGS, "The kernels that run without Python: a ticket, the thread, ids of the roots that are read."},
+    {"forget_running", py_forget_running, METH_NOARGS, "Forget what other threads run, in a forked child."},
+    {"set_repeats", py_set_repeats, METH_O, "Set the table of kernels to be run again, by the keys of structures."},
+    {"repeat", py_repeat, METH_VARARGS, "Run the kernel of a reduction again; NotImplemented where Python has to."},
     {"settled", py_settled, METH_O, "The value of an array, computed from its sketch where that can be; else its node."},
     {"settle", py_settle, METH_NOARGS, "Make nodes of all sketches that arrays show."},
     {"structure", py_structure, METH_O, "What a sketch computes: a key, the sketches below it, their leaves; None where it has no key."},
@@ -2235,8 +2524,9 @@ PyMODINIT_FUNC
 PyInit__fastpath_c(void)
 {
     import_array();
+    import_umath();
     MetaType.tp_base = &PyType_Type;
-    if (PyType_Ready(&MetaType) < 0 || PyType_Ready(&SketchType) < 0 || PyType_Ready(&CellType) < 0 || PyType_Ready(&FunctionType) < 0 ||
+    if (PyType_Ready(&MetaType) < 0 || PyType_Ready(&SketchType) < 0 || PyType_Ready(&RepeatType) < 0 || PyType_Ready(&CellType) < 0 || PyType_Ready(&FunctionType) < 0 ||
         PyType_Ready(&ForwardType) < 0 || PyType_Ready(&MethodType) < 0) {
         return NULL;
     }
@@ -2244,6 +2534,7 @@ PyInit__fastpath_c(void)
     for (int i = 0; i < SLOTS; i++) {
         for (int type = 0; type < TYPES; type++) {
             limits[i][type] = NPY_MAX_INTP;
+            trial_from[i][type] = NPY_MAX_INTP;
             chain_limits[i][type] = NPY_MAX_INTP;
             sketched[i][type] = -1;
         }
@@ -2252,6 +2543,7 @@ PyInit__fastpath_c(void)
     if (module == NULL ||
         PyModule_AddObjectRef(module, "Cell", (PyObject *)&CellType) < 0 ||
         PyModule_AddObjectRef(module, "Sketch", (PyObject *)&SketchType) < 0 ||
+        PyModule_AddObjectRef(module, "Repeat", (PyObject *)&RepeatType) < 0 ||
         PyModule_AddObjectRef(module, "Function", (PyObject *)&FunctionType) < 0 ||
         PyModule_AddObjectRef(module, "Forward", (PyObject *)&ForwardType) < 0 ||
         PyModule_AddObjectRef(module, "Method", (PyObject *)&MethodType) < 0 ||

@@ -15,10 +15,11 @@ from dispatcharr.face.slots import BINARY, COMPARE, SLOT_NAMES, UNARY
 
 __all__ = [
     "BINARY", "COMPARE", "COMPILED", "FIRST_FUNCTION", "SLOTS", "SLOT_NAMES", "UNARY", "Cell",
-    "Forward", "Function", "Meta", "Method", "Sketch", "cell", "close", "close_tape",
+    "Forward", "Function", "Meta", "Method", "Repeat", "Sketch", "cell", "close", "close_tape",
     "foreseen", "get_limit", "holds_cell", "missed", "mistaken", "patient", "placed",
-    "register", "served", "set_chain_limit", "set_handler", "set_hooks", "set_limit",
-    "set_memory", "set_pending", "set_sketched", "set_tape", "set_ufuncs", "set_unbound",
+    "register", "served", "set_believed", "set_chain_limit", "set_handler", "set_hooks",
+    "set_limit", "set_loops", "set_memory", "set_pending", "set_sketched", "set_tape", "set_trial",
+    "set_trials", "set_ufuncs", "set_unbound",
     "settle", "settled", "show_node", "sketch_of", "sketches", "structure", "taping", "view",
     "wrap", "writes",
 ]  # fmt: skip
@@ -55,12 +56,18 @@ set_unbound = _metas.set_unbound
 cell = _chosen.cell
 set_handler = _chosen.set_handler
 set_limit = _chosen.set_limit
+#: In Python there is no way around the ufunc.
+set_loops: Any = getattr(_chosen, "set_loops", lambda slot, ufunc: None)
+#: Nor is there anything that counts.
+set_trial: Any = getattr(_chosen, "set_trial", lambda *_: None)
+set_trials: Any = getattr(_chosen, "set_trials", lambda hook: None)
 get_limit = _chosen.get_limit
 close = _chosen.close
 close_tape = _chosen.close_tape
 set_pending = _chosen.set_pending
 served = _chosen.served
 set_hooks = _chosen.set_hooks
+set_believed = _metas.set_believed
 set_memory = _chosen.set_memory
 placed = _chosen.placed
 writes = _chosen.writes
@@ -73,6 +80,12 @@ Sketch: Any = _chosen.Sketch
 settled = _chosen.settled
 settle = _chosen.settle
 sketches = _chosen.sketches
+#: Without a tape nothing is run again.
+Repeat: Any = getattr(_chosen, "Repeat", None)
+repeat: Any = getattr(_chosen, "repeat", None)
+running: Any = getattr(_chosen, "running", None)
+forget_running: Any = getattr(_chosen, "forget_running", None)
+set_repeats: Any = getattr(_chosen, "set_repeats", None)
 show_node = _chosen.show_node
 sketch_of = _chosen.sketch_of
 set_tape = _chosen.set_tape

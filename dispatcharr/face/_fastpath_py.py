@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy
 
+from dispatcharr.face._meta_py import Meta, stay
 from dispatcharr.face.slots import BINARY, COMPARE, SLOT_NAMES, UNARY, holds_whole
 
 
@@ -97,6 +98,7 @@ def cell(value: Any) -> Any:
     array = object.__new__(_State.array_type)
     array._value = value
     array._origin = array._parent = None
+    array._standard = False
     return array
 
 
@@ -121,11 +123,16 @@ _limits: list[list[int]] = [[sys.maxsize] * _TYPES for _ in range(512)]
 class Cell:
     """A concrete numpy.ndarray or a pending node."""
 
-    __slots__ = ("__weakref__", "_origin", "_parent", "_value")
+    __slots__ = ("__weakref__", "_origin", "_parent", "_standard", "_value")
     _value: Any
     _origin: Any
     _parent: Any
+    _standard: bool
     __hash__ = None  # type: ignore[assignment]
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        return type(self) if Meta.believed is None else Meta.believed(self)
 
     @property
     def _form(self) -> Any:
@@ -190,13 +197,13 @@ def _operator_method(name: str, slot: int, inplace: bool, reflected: bool) -> Ca
             or _bytes(x, y) >= _limit(slot, x, y) or _is_away(x, y)
             or (inplace and _State.placed and _state(x))
         ):  # fmt: skip
-            return _handlers[slot](left, right)
+            return stay(_handlers[slot](left, right), wrap, left, right)
         _State.served += 1
         if inplace:
             result = _write(operate, x, y)
         else:
             result = operate(y, x) if reflected else operate(x, y)
-        return self if result is x else wrap(result)
+        return self if result is x else stay(wrap(result), wrap, left, right)
 
     return method
 
@@ -207,9 +214,9 @@ def _unary_method(name: str, slot: int) -> Callable[..., Any]:
     def method(self: Any) -> Any:
         x = _plain(self)
         if x is None or _State.closed or _bytes(x) >= _limit(slot, x) or _is_away(x):
-            return _handlers[slot](self)
+            return stay(_handlers[slot](self), wrap, self)
         _State.served += 1
-        return wrap(operate(x))
+        return stay(wrap(operate(x)), wrap, self)
 
     return method
 
@@ -338,25 +345,9 @@ def set_hooks(listened: Any, mark_foreign: Any, finish: Any) -> None:
     """Take what only a compiled fast path asks: calls left to NumPy are all handed on here."""
 
 
-def set_memory(handler: Any, nbytes: int) -> None:
-    """Take what a compiled fast path allocates large results by: there is none here."""
-
-
-def set_ufuncs(table: dict[Any, Any], slow: Any) -> None:
-    """Take note of nothing: only a compiled class answers NumPy's protocol itself."""
-
-
 def foreseen() -> int:
     """Return 0: only a compiled fast path remembers whose results were operands."""
     return 0
-
-
-def mistaken(site: int) -> None:
-    """Take note of nothing: see :func:`foreseen`."""
-
-
-def set_chain_limit(slot: int, nbytes: int, type_number: int) -> None:
-    """Take note of nothing: see :func:`foreseen`."""
 
 
 class Sketch:
@@ -380,7 +371,7 @@ def sketch_of(array: Any) -> None:
 
 
 def _ignore(*args: Any) -> None:
-    """Take note of nothing: only a compiled fast path has a tape."""
+    """Take note of nothing: only a compiled fast path has a tape, foresight, and a pool."""
 
 
 def close_tape(by: int) -> int:
@@ -388,6 +379,7 @@ def close_tape(by: int) -> int:
     return 0
 
 
+set_memory = set_ufuncs = mistaken = set_chain_limit = _ignore
 missed = show_node = set_tape = set_sketched = patient = taping = structure = _ignore
 
 

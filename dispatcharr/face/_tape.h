@@ -173,6 +173,7 @@ is_number_for(PyObject *o, int type)
 }
 
 static int flush(void);
+static int compute(PyObject *sketch);
 
 static unsigned walks = 0;
 
@@ -210,12 +211,8 @@ static int
 compute_operands(PyObject *const *given, int nin)
 {
     for (int i = 0; i < nin; i++) {
-        if (shows_sketch(given[i])) {
-            PyObject *done = PyObject_CallOneArg(run_hook, ((Cell *)given[i])->value);
-            if (done == NULL) {
-                return -1;
-            }
-            Py_DECREF(done);
+        if (shows_sketch(given[i]) && compute(((Cell *)given[i])->value) < 0) {
+            return -1;
         }
     }
     return 0;
@@ -598,14 +595,8 @@ py_settled(PyObject *module, PyObject *array)
         return NULL;
     }
     PyObject *value = ((Cell *)array)->value;
-    if (value != NULL && IS_SKETCH(value)) {
-        Py_INCREF(value);
-        PyObject *done = PyObject_CallOneArg(run_hook, value);
-        Py_DECREF(value);
-        if (done == NULL) {
-            return NULL;
-        }
-        Py_DECREF(done);
+    if (value != NULL && IS_SKETCH(value) && compute(value) < 0) {
+        return NULL;
     }
     return cell_get_value(array, NULL);
 }
@@ -744,6 +735,14 @@ hold_all(PyObject **objects, int count)
     }
 }
 
+static void
+let_all_go(PyObject **objects, int count)
+{
+    for (int i = 0; i < count; i++) {
+        Py_DECREF(objects[i]);
+    }
+}
+
 /* A tuple that takes over the references to so many objects. */
 static PyObject *
 tuple_of(PyObject **objects, int count)
@@ -760,6 +759,23 @@ tuple_of(PyObject **objects, int count)
     return made;
 }
 
+/* Gather what a sketch computes, in borrowed references; -1 where it has no plan to share. */
+static int
+read_structure(Structure *t, Sketch *sketch)
+{
+    t->sketch_count = t->leaf_count = t->number_count = t->size = 0;
+    PyObject *modes = sketch->modes;
+    int failed = put(t, &modes, sizeof(modes)) < 0 || add_sketch(t, sketch, modes) < 0;
+    for (int i = 0; !failed && i < t->leaf_count; i++) {
+        PyArrayObject *x = (PyArrayObject *)t->leaves[i];
+        unsigned char head[2] = {(unsigned char)PyArray_TYPE(x), (unsigned char)PyArray_NDIM(x)};
+        int bytes = PyArray_NDIM(x) * (int)sizeof(npy_intp);
+        failed = put(t, head, 2) < 0 || put(t, PyArray_DIMS(x), bytes) < 0 ||
+                 put(t, PyArray_STRIDES(x), bytes) < 0;
+    }
+    return failed ? -1 : 0;
+}
+
 /* (key, sketches, leaves, numbers) of a sketch; None where it has no plan to share. */
 static PyObject *
 py_structure(PyObject *module, PyObject *sketch)
@@ -769,23 +785,11 @@ py_structure(PyObject *module, PyObject *sketch)
         return NULL;
     }
     Structure t;
-    t.sketch_count = t.leaf_count = t.number_count = t.size = 0;
-    PyObject *modes = ((Sketch *)sketch)->modes;
-    int failed = put(&t, &modes, sizeof(modes)) < 0 || add_sketch(&t, (Sketch *)sketch, modes) < 0;
-    for (int i = 0; !failed && i < t.leaf_count; i++) {
-        PyArrayObject *x = (PyArrayObject *)t.leaves[i];
-        unsigned char head[2] = {(unsigned char)PyArray_TYPE(x), (unsigned char)PyArray_NDIM(x)};
-        int bytes = PyArray_NDIM(x) * (int)sizeof(npy_intp);
-        failed = put(&t, head, 2) < 0 || put(&t, PyArray_DIMS(x), bytes) < 0 ||
-                 put(&t, PyArray_STRIDES(x), bytes) < 0;
-    }
-    if (failed) {
+    if (read_structure(&t, (Sketch *)sketch) < 0) {
         Py_RETURN_NONE;
     }
     /* Held before anything is allocated that the garbage collector may come by. */
-    for (int i = 0; i < t.sketch_count; i++) {
-        Py_INCREF(t.sketches[i]);
-    }
+    hold_all((PyObject **)t.sketches, t.sketch_count);
     hold_all(t.leaves, t.leaf_count);
     hold_all(t.numbers, t.number_count);
     PyObject *parts[4] = {

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy
+
 from dispatcharr import _events
 from dispatcharr._config import options, set_process
 from dispatcharr.expr.nodes import Node
@@ -186,6 +188,8 @@ def evaluate(*arrays: Any) -> Any:
     chosen = arrays or tuple(pending_arrays())
     if len(arrays) == 1 and is_array(arrays[0]):
         _fastpath.settled(arrays[0])
+        if type(arrays[0]._form) is numpy.ndarray and not places.enabled():
+            return arrays[0]
     nodes = [a._value for a in chosen if is_array(a) and type(a._value) is Node]
     engine.evaluate(nodes)
     if places.enabled():
@@ -225,7 +229,11 @@ def explain(x: Any) -> Explanation:
                 "it is a concrete array that no kernel made: an input, a view, or a result too "
                 "small to be planned"
             )
-        return explanation.explain_record(x._origin)
+        origin = x._origin
+        if type(origin) is tuple:  # what ran again has no record of its own as yet
+            settled, seconds = origin
+            origin = settled.record(seconds)
+        return explanation.explain_record(origin)
     if callable(x):
         with record_dispatch() as record:
             result = x()

@@ -53,7 +53,8 @@ def _generated(
     size = math.prod(shape)
     if size * dtype.itemsize < limits.UNREAD and options().defer != "always":
         return None
-    if size * dtype.itemsize < limits.limit_of(COPY.name, dtype) and options().defer != "always":
+    least = limits.firm_limit_of(COPY.name, dtype)
+    if size * dtype.itemsize < least and options().defer != "always":
         return None
     if not is_planned(dtype):
         return None

@@ -29,6 +29,10 @@ def _lent(value: Any) -> Any:
 class _Iterator(type):
     """Makes NumPy's own iterators, which are no classes to derive from, instances."""
 
+    def __new__(cls, name: str, bases: tuple[type, ...], members: dict[str, Any]) -> Any:
+        shown = {key: one for key, one in vars(getattr(numpy, name)).items() if key[0] != "_"}
+        return super().__new__(cls, name, bases, {**shown, **members})
+
     def __instancecheck__(cls, instance: object) -> bool:
         return isinstance(instance, getattr(numpy, cls.__name__))
 

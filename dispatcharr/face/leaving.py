@@ -28,7 +28,14 @@ __all__ = ["Leaving"]
 _FORMAT = 4
 
 
-class Leaving(_fastpath.Cell):  # type: ignore[misc]
+class _LikeNumpys(_fastpath.Cell):  # type: ignore[misc]
+    """A base for the sake of its name: polars looks for NumPy's arrays where it reads ``numpy.``"""
+
+    __slots__ = ()
+    __module__ = "dispatcharr.like_numpy"
+
+
+class Leaving(_LikeNumpys):
     """The part of ``ndarray`` through which values and memory leave."""
 
     __slots__ = ()

@@ -2,6 +2,10 @@
 
 A break-even point is worked out when the first operation of its row and dtype comes along that is
 large enough to be worth a look at the profile; the fast path is told, and serves what is smaller.
+
+Where an operation would pay by a compiled loop alone, none may be there, and until it is NumPy's
+own is the fastest. Such operations are left to it, and are tried now and then (``trials``): a trial
+orders the loop, and once it is there measures whether planning pays, and lowers the limit.
 """
 
 from __future__ import annotations
@@ -18,7 +22,10 @@ from dispatcharr.ops.reductions import REDUCTIONS
 from dispatcharr.ops.row import Elementwise, Reduction, Row
 from dispatcharr.ops.table import COPY, ELEMENTWISE, GENERATORS
 
-__all__ = ["forget", "limit_of", "slot_of"]
+__all__ = [
+    "SOON", "between_trials", "firm_limit_of", "forget", "limit_of", "lower", "row_of", "slot_of",
+    "try_later",
+]  # fmt: skip
 
 #: No operation under this many bytes takes long enough to be worth a look at the profile.
 UNREAD = 1 << 14
@@ -30,6 +37,17 @@ _ROWS = {row.name: row for row in _rows}
 _OBJECT = numpy.dtype(object).num
 _slots: dict[str, int] = {name: _fastpath.FIRST_FUNCTION + i for i, name in enumerate(_ROWS)}
 _limits: dict[tuple[str, str], int] = {}
+#: The same before the first trial that was won.
+_firm: dict[tuple[str, str], int] = {}
+#: From which on a trial is worth it.
+_worth: dict[tuple[str, str], int] = {}
+#: What NumPy is priced at from one trial to the next, in times of loading a kernel: few of the
+#: operations are run twice for a trial.
+_APART = 30
+#: Share of that before the first trial: the kernel may be there. It doubles while there is none.
+SOON = 1 / 32
+#: A program that has planned nothing as yet would have to load this first.
+_ENGINE = "dispatcharr.engine"
 
 
 def slot_of(name: str) -> int:
@@ -49,13 +67,20 @@ def _operator_slots() -> dict[str, list[int]]:
 
 
 _operators = _operator_slots()
+_WRITING = frozenset(
+    slot for slot, name in enumerate(_fastpath.SLOT_NAMES)
+    if name == "setitem" or name[1:] in _fastpath.BINARY
+)  # fmt: skip
 
 
 def forget() -> None:
     """Set the floor under every limit; what the profile says is asked for anew."""
+    for name, char in _limits:
+        _try_never(name, numpy.dtype(char))
     _limits.clear()
-    for name, slot in _slots.items():
-        for each in (slot, *_operators.get(name, ())):
+    _firm.clear()
+    for name in _slots:
+        for each in _slots_of(name):
             _fastpath.set_limit(each, UNREAD)
     _fastpath.set_limit(_fastpath.SLOT_NAMES.index("forward"), SNAPSHOT_BYTES)
     for code in "?bBhHiIlLqQ":  # what arrays are indexed with
@@ -70,14 +95,74 @@ def limit_of(name: str, dtype: numpy.dtype) -> int:
     if found is None and name not in _ROWS:
         return UNREAD  # a function of the user's: there is no plain NumPy to compare it with
     if found is None:
-        found = _limits[name, dtype.char] = _break_even(_ROWS[name], dtype)
-        # The fast path counts dtypes that are not built in as objects.
-        number = dtype.num if dtype.isbuiltin == 1 else _OBJECT
-        chained = _chain(_ROWS[name], dtype)
-        for slot in (_slots[name], *_operators.get(name, ())):
-            _fastpath.set_limit(slot, found, number)
-            _fastpath.set_chain_limit(slot, chained, number)
+        row = _ROWS[name]
+        # Without a compiled fast path nothing is tried.
+        found = _break_even(row, dtype, not _fastpath.COMPILED)
+        _limits[name, dtype.char] = found
+        chained = _chain(row, dtype)
+        for slot in _slots_of(name):
+            _fastpath.set_limit(slot, found, _number(dtype))
+            _fastpath.set_chain_limit(slot, chained, _number(dtype))
+        worth = max(router.trial_floor(row.cost, dtype, profiles.current()), UNREAD)
+        if worth < found < sys.maxsize:
+            _worth[name, dtype.char] = worth
+            try_later(name, dtype, SOON if _ENGINE in sys.modules else 1.0)
     return found
+
+
+def firm_limit_of(name: str, dtype: numpy.dtype) -> int:
+    """Return the same without what trials have found: for operations that cannot wait."""
+    limit = limit_of(name, dtype)
+    return _firm.get((name, dtype.char), limit)
+
+
+def lower(name: str, dtype: numpy.dtype, limit: int) -> None:
+    """Have operations of a row and dtype planned from so many bytes on, where they can wait."""
+    key = name, dtype.char
+    if limit >= _firm.setdefault(key, _limits[key]):
+        del _firm[key]
+    _limits[key] = limit
+    for slot in _tried(name):
+        _fastpath.set_limit(slot, limit, _number(dtype))
+
+
+def between_trials(name: str, dtype: numpy.dtype, patience: float) -> int:
+    """Return how many bytes go by from one trial of an operation to the next."""
+    profile, worth = profiles.current(), _worth[name, dtype.char]
+    seconds = router.numpy_seconds(_ROWS[name].cost, dtype, profile, worth)
+    return int(worth * patience * _APART * profile.overhead["load"] / seconds)
+
+
+def try_later(name: str, dtype: numpy.dtype, patience: float) -> None:
+    """Have an operation tried when so much has gone by."""
+    left = between_trials(name, dtype, patience)
+    worth, firm = _worth[name, dtype.char], _firm.get((name, dtype.char), 0)
+    for slot in _tried(name):
+        _fastpath.set_trial(slot, _number(dtype), worth, left, firm)
+
+
+def _try_never(name: str, dtype: numpy.dtype) -> None:
+    for slot in _tried(name):
+        _fastpath.set_trial(slot, _number(dtype), sys.maxsize, 0, 0)
+
+
+def row_of(slot: int) -> str:
+    """Return the name of the row whose limits hold for a slot of the fast path."""
+    return next(name for name in _slots if slot in _slots_of(name))
+
+
+def _slots_of(name: str) -> tuple[int, ...]:
+    return _slots[name], *_operators.get(name, ())
+
+
+def _tried(name: str) -> list[int]:
+    """Return the slots of those operations of a row that make a new array."""
+    return [slot for slot in _slots_of(name) if slot not in _WRITING]
+
+
+def _number(dtype: numpy.dtype) -> int:
+    # The fast path counts dtypes that are not built in as objects.
+    return dtype.num if dtype.isbuiltin == 1 else _OBJECT
 
 
 def _chain(row: Row | Reduction, dtype: numpy.dtype) -> int:
@@ -87,8 +172,8 @@ def _chain(row: Row | Reduction, dtype: numpy.dtype) -> int:
     return max(router.chain_floor(row.cost, dtype, profiles.current()), UNREAD)
 
 
-def _break_even(row: Row | Reduction, dtype: numpy.dtype) -> int:
+def _break_even(row: Row | Reduction, dtype: numpy.dtype, built: bool) -> int:
     # NumPy's any and all stop at the first element that decides; two results are not planned.
     if not is_planned(dtype) or row.cost == "reduce_logical" or getattr(row, "nout", 1) > 1:
         return sys.maxsize
-    return max(router.defer_floor(row.cost, dtype, profiles.current()), UNREAD)
+    return max(router.defer_floor(row.cost, dtype, profiles.current(), built), UNREAD)

@@ -27,6 +27,7 @@ from dispatcharr.face import (
     scans,
     tape,
     temporary,
+    trials,
 )
 from dispatcharr.face.array import (
     concrete,
@@ -272,6 +273,7 @@ _complete()
 set_array_class(ndarray)
 operators.install()
 tape.install()
+trials.install()
 _measure_temporaries()
 _fastpath.set_unbound(unbound(ndarray))
 observe(_fastpath.set_pending)

@@ -1,7 +1,7 @@
 """What other libraries have to be told of our arrays, each when it meets the first one.
 
 Most need nothing: they ask by NumPy's protocols. Dask computes with chunks of registered types
-only, numba compiles for types that it knows, Arrow's consumers ask for Arrow's capsules. Each is
+only, numba and jax compile for types that they know, Arrow's consumers ask for capsules. Each is
 told once, by what it does first to an array of ours, and so in whatever order the program imports.
 Nothing of theirs is imported that the program has not imported itself. Where one takes what it is
 given for something else, its function is known by its name, and answered as it needs.
@@ -20,8 +20,9 @@ from typing import Any
 import numpy
 
 from dispatcharr._errors import user_level
-from dispatcharr.face import _fastpath, leaving, protocols
+from dispatcharr.face import _fastpath, believed, leaving, protocols
 from dispatcharr.face.array import array_class, concrete, is_array
+from dispatcharr.face.arrivals import await_module
 from dispatcharr.face.functions import FUNCTIONS
 
 __all__ = ["install", "meet", "rebuild"]
@@ -39,10 +40,20 @@ def _tell_numba() -> None:
     numba_type.register()
 
 
+def _tell_jax() -> None:
+    from dispatcharr.face import jax_types
+
+    jax_types.register()
+
+
 #: Whom to tell what, by the module whose presence asks for it; what was told is taken out.
-_untold: dict[str, Callable[[], None]] = {"dask.array": _tell_dask, "numba": _tell_numba}
+_untold: dict[str, Callable[[], None]] = {
+    "dask.array": _tell_dask, "jax": _tell_jax, "numba": _tell_numba,
+}  # fmt: skip
 
 
+#: The first protocol of pickles whose buffers may go out of band.
+_OUT_OF_BAND = 5
 #: How many modules were loaded when libraries were looked for.
 _loaded = 0
 
@@ -178,6 +189,9 @@ def _called(caller: types.FrameType) -> str | None:
 
 
 def _reduced(self: Any, protocol: Any = None) -> Any:
+    if type(protocol) is int and protocol >= _OUT_OF_BAND:
+        # Buffers out of band are the memory itself, which those who get them may write to.
+        return rebuild, (protocols.shown(self._writable()),)
     return rebuild, (concrete(self),)
 
 
@@ -229,13 +243,24 @@ def _array_namespace(self: Any) -> Any:
     """Give the namespace's method to all but xarray's indexing.
 
     That takes what has one for an array with the standard's indexing alone, and refuses to index it
-    by several arrays.
+    by several arrays. Where array-api-compat is asked for the one namespace of ours and of NumPy's
+    arrays, it is the one of NumPy's, which computes with both.
     """
     caller = sys._getframe(1)
-    if caller.f_code.co_name == "as_indexable":
-        if caller.f_globals.get("__name__") == "xarray.core.indexing":
-            raise AttributeError("__array_namespace__: xarray indexes ours as NumPy's arrays")
+    asker = caller.f_code.co_name
+    if asker == "as_indexable" and caller.f_globals.get("__name__") == "xarray.core.indexing":
+        raise AttributeError("__array_namespace__: xarray indexes ours as NumPy's arrays")
+    if asker == "array_namespace":
+        given = caller.f_locals.get("xs", ())
+        package = caller.f_globals.get("__package__") or ""
+        if package.endswith("array_api_compat.common") and any(map(_is_numpys, given)):
+            named = f"{package.removesuffix('.common')}.numpy"
+            return lambda *, api_version=None: importlib.import_module(named)
     return leaving.Leaving.__array_namespace__.__get__(self, type(self))
+
+
+def _is_numpys(value: Any) -> bool:
+    return isinstance(value, (numpy.ndarray, numpy.generic))
 
 
 def _factorize(self: Any, use_na_sentinel: bool = True) -> Any:
@@ -270,9 +295,14 @@ def _stream(array: Any, requested_schema: Any = None) -> Any:
 
 
 def _jax_array(self: Any) -> Any:
-    """Return the values as JAX's; its transformations refuse, and say to convert."""
+    """Return the values as jax's; a release that does not know our type says to convert."""
     jax_numpy = importlib.import_module("jax.numpy")
     return jax_numpy.asarray(protocols.as_numpy(self, None, None))
+
+
+def _arrived(name: str, tell: Callable[[], None]) -> None:
+    if _untold.pop(name, None) is not None:
+        tell()
 
 
 def install() -> None:
@@ -294,4 +324,8 @@ def install() -> None:
         _fastpath.set_ufuncs({f._ufunc: f for f in ufuncs}, _array_ufunc)
     else:
         made.__array_ufunc__ = _array_ufunc
+    believed.install()
     meet()  # what was imported before us need not wait for a first array
+    for name, tell in {"jax": _tell_jax, "numba": _tell_numba}.items():
+        if name in _untold:
+            await_module(name, functools.partial(_arrived, name, tell))

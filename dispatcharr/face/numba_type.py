@@ -1,11 +1,13 @@
 """The type of our arrays in compiled functions: NumPy's, by another way in.
 
-Loaded when numba first meets an array of ours. Functions see the array's own memory, as they do of
-NumPy's arrays, and what waits is computed before they run. What they return is NumPy's.
+Loaded with numba. Functions see the array's own memory, as they do of NumPy's arrays, and what
+waits is computed before they run. What they return is NumPy's. Functions that were compiled for
+arrays of NumPy's before they are called find out by failing: then they ask whether it is ours.
 """
 
 from __future__ import annotations
 
+import contextlib
 from importlib import import_module
 from typing import Any
 
@@ -13,6 +15,7 @@ from dispatcharr.face.array import array_class, concrete
 
 __all__ = ["Array", "register"]
 
+boxing: Any = import_module("numba.core.boxing")
 cgutils: Any = import_module("numba.core.cgutils")
 extending: Any = import_module("numba.extending")
 types: Any = import_module("numba.core.types")
@@ -32,6 +35,11 @@ def register() -> None:
     extending.register_model(Array)(extending.models.ArrayModel)
     extending.typeof_impl.register(array_class())(_typed)
     extending.unbox(Array)(_unboxed)
+    # Where a release keeps these elsewhere, such functions refuse, as they did.
+    with contextlib.suppress(ImportError, AttributeError):
+        unboxers = import_module("numba.core.pythonapi")._unboxers.functions
+        if unboxers.get(types.Array) is boxing.unbox_array:
+            unboxers[types.Array] = _unboxed_if_ours
 
 
 def _typed(array: Any, context: Any) -> Any:
@@ -47,8 +55,28 @@ def _unboxed(kind: Any, array: Any, c: Any) -> Any:
     value = cgutils.alloca_once_value(c.builder, c.context.get_constant_null(kind))
     failed = cgutils.alloca_once_value(c.builder, cgutils.true_bit)
     with c.builder.if_then(cgutils.is_not_null(c.builder, host)):
-        native = import_module("numba.core.boxing").unbox_array(kind, host, c)
+        native = boxing.unbox_array(kind, host, c)
         c.builder.store(native.value, value)
         c.builder.store(native.is_error, failed)
         c.pyapi.decref(host)
+    return extending.NativeValue(c.builder.load(value), is_error=c.builder.load(failed))
+
+
+def _unboxed_if_ours(kind: Any, given: Any, c: Any) -> Any:
+    """Emit what numba emits for an array of NumPy's, and after its failure a look at the class."""
+    first = boxing.unbox_array(kind, given, c)
+    value = cgutils.alloca_once_value(c.builder, first.value)
+    failed = cgutils.alloca_once_value(c.builder, first.is_error)
+    with c.builder.if_then(first.is_error, likely=False):
+        c.pyapi.err_clear()  # nothing of Python's runs with an error pending
+        ours = c.pyapi.unserialize(c.pyapi.serialize_object(array_class()))
+        is_ours = c.builder.icmp_unsigned("==", c.pyapi.get_type(given), ours)
+        c.pyapi.decref(ours)
+        with c.builder.if_else(is_ours) as (then, otherwise):
+            with then:
+                second = _unboxed(kind, given, c)
+                c.builder.store(second.value, value)
+                c.builder.store(second.is_error, failed)
+            with otherwise:
+                c.pyapi.err_set_string("PyExc_TypeError", "wanted an array of NumPy's")
     return extending.NativeValue(c.builder.load(value), is_error=c.builder.load(failed))

@@ -352,6 +352,9 @@ def _measure_item() -> None:
 def install() -> None:
     """Give every operator slot its handler."""
     for slot, name in enumerate(_fastpath.SLOT_NAMES):
+        row = _BY_OPERATOR.get(name)
+        if row is not None and row is not _POWER:  # some powers are other functions
+            _fastpath.set_loops(slot, row.ufunc)
         if name in _fastpath.BINARY or name in _fastpath.COMPARE:
             _fastpath.set_handler(slot, _binary(name))
         elif name in _fastpath.UNARY:

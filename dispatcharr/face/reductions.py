@@ -340,6 +340,7 @@ def _function(row: Reduction) -> Callable[..., Any]:
             return reduce(row, numpys, _fastpath.wrap(a), True, args, kwargs)
         return fallback.call(row.name, numpys, (a, *args), kwargs)
 
+    function.__qualname__ = row.name  # the error for a missing argument begins with it
     return fallback.forward(row.name, numpys, function, reads=2, masked=_masked_as(row))
 
 

@@ -7,12 +7,13 @@ of them is first asked for something, by whichever thread is first.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from dispatcharr._forks import imported
+
 __all__ = [
-    "contractions", "cuda_library", "engine", "fuse", "profiles", "registry", "replay", "router",
-    "scan_roads", "scans", "verification",
+    "contractions", "crew", "cuda_library", "engine", "fuse", "profiles", "registry", "replay",
+    "router", "scan_roads", "scans", "verification",
 ]  # fmt: skip
 
 
@@ -25,7 +26,7 @@ class _Late:
 
     def __getattr__(self, attribute: str) -> Any:
         if self._module is None:
-            self._module = import_module(self._name)
+            self._module = imported(self._name)
         return getattr(self._module, attribute)
 
     def __repr__(self) -> str:
@@ -36,11 +37,13 @@ if TYPE_CHECKING:
     from dispatcharr import engine, replay
     from dispatcharr.backends import cuda_library, registry
     from dispatcharr.face import scans_table as scan_roads
+    from dispatcharr.kernels import crew
     from dispatcharr.plan import fuse
     from dispatcharr.route import contractions, router, scans, verification
     from dispatcharr.route import profile as profiles
 else:
     contractions = _Late("dispatcharr.route.contractions")
+    crew = _Late("dispatcharr.kernels.crew")
     cuda_library = _Late("dispatcharr.backends.cuda_library")
     engine = _Late("dispatcharr.engine")
     replay = _Late("dispatcharr.replay")

@@ -11,16 +11,15 @@ it built at once, ``"blocks"`` does without.
 
 from __future__ import annotations
 
+import operator
 import time
-import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy
 
 from dispatcharr import _events
 from dispatcharr._config import Options, options
-from dispatcharr._errors import VerificationWarning, user_level
 from dispatcharr.face import _fastpath
 from dispatcharr.face.array import behind, is_array, unwrap
 from dispatcharr.face.contract import LEFT
@@ -88,7 +87,7 @@ def attempt(
         return LEFT
     if scan is None:
         return LEFT
-    made = _run(name, scan, form, chosen, lambda: function(*plain, **_without(given)))
+    made = _run(name, scan, form, chosen, _Call(known, function, plain, _without(given)))
     if made is LEFT:
         return made
     pairs = [*zip((*args, *kwargs.values()), values, strict=True)]
@@ -111,7 +110,8 @@ def indexed(host: numpy.ndarray, key: Any) -> Any:
     scan = scan_roads.indexed(host, plain)
     if scan is None:
         return LEFT
-    made = _run("getitem", scan, form, chosen, lambda: host[plain])
+    call = _Call("getitem", operator.getitem, (host, plain), {})
+    made = _run("getitem", scan, form, chosen, call)
     return made if made is LEFT else _fastpath.wrap(made)
 
 
@@ -178,6 +178,15 @@ def _leave(form: tuple[Any, ...], choice: Choice) -> None:
         choice.waits()
 
 
+class _Call(NamedTuple):
+    """A call as NumPy's."""
+
+    road: str
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
 def _without(kwargs: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in kwargs.items() if key != "out"}
 
@@ -193,7 +202,7 @@ def _shown(made: numpy.ndarray, pairs: list[tuple[Any, Any]]) -> Any:
 
 
 def _run(
-    name: str, scan: Scan, form: tuple[Any, ...], chosen: Options, numpys: Callable[[], Any]
+    name: str, scan: Scan, form: tuple[Any, ...], chosen: Options, call: _Call
 ) -> Any:
     """Compute ``scan`` if that pays, else return ``LEFT``."""
     start = time.perf_counter()
@@ -215,32 +224,28 @@ def _run(
     seconds = time.perf_counter() - start
     verified = None
     if chosen.verify and verification.is_due(chosen.verify):
-        made, verified = _verified(name, scan, made, numpys())
+        made, verified = _verified(name, scan, made, call)
     if _events.listened():
         _events.emit(_events.ScanRecord(name, scan.account, seconds, choice.backend, verified))
     return made
 
 
-def _verified(name: str, scan: Scan, made: Any, wanted: Any) -> tuple[Any, bool]:
+def _verified(name: str, scan: Scan, made: Any, call: _Call) -> tuple[Any, bool]:
     """Return the answer, and whether NumPy agrees. If not, its answer stands, and kernels rest."""
+    wanted = call.function(*call.args, **call.kwargs)
     both = ((made,), (wanted,)) if type(made) is not tuple else (made, wanted)
-    if all([_is_same(one, other) for one, other in zip(*both, strict=True)]):
+    wrong = [pair for pair in zip(*both, strict=True) if not _is_same(*pair)]
+    if not wrong:
         return made, True
+    told = f"{name}, {scan.account},", call.road, call.args, call.kwargs, wrong
+    verification.tell_of_road(*told, type(made) is tuple)
     if scan.out is not None:
         with places.writing((scan.out,)):
             scan.out[...] = wanted
         wanted = scan.out
     scans.bar(scan.keys)
-    warnings.warn(
-        f"verify: {name}, {scan.account}, disagreed with NumPy; NumPy's answer was returned, and "
-        "the kernels will not be used again. Please report it.",
-        VerificationWarning,
-        stacklevel=user_level(),
-    )
     return wanted, False
 
 
 def _is_same(made: numpy.ndarray, wanted: numpy.ndarray) -> bool:
-    if made.dtype != wanted.dtype or made.shape != wanted.shape:
-        return False
-    return numpy.array_equal(made, wanted, equal_nan=made.dtype.kind in "fc")
+    return verification.agree(made, wanted)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy
 
+from dispatcharr.face.scans_errors import heard, strict
 from dispatcharr.face.scans_lookups import is_plain, steps_of
 from dispatcharr.kernels.scan import Crew, Key
 from dispatcharr.kernels.scan_counting import Bins
@@ -80,6 +81,16 @@ class _Histogram:
 
     def compute(self, crew: Crew) -> tuple[numpy.ndarray, numpy.ndarray] | None:
         """Return NumPy's result, None where NumPy is to compute it."""
+        watched = heard()
+        try:
+            with strict():
+                return self._computed(crew, watched)
+        except FloatingPointError:
+            return None
+
+    def _computed(
+        self, crew: Crew, watched: frozenset[str]
+    ) -> tuple[numpy.ndarray, numpy.ndarray] | None:
         low, high = self.range if self.range is not None else extremes(crew, self.values)
         if (
             self.range is None
@@ -100,9 +111,9 @@ class _Histogram:
             low, high = low - 0.5, high + 0.5
         form, numbers = self._form(low, high, edges)
         if self.weights is None:
-            total = bins(crew, form, self.values, edges, numbers)
+            total = bins(crew, form, self.values, edges, numbers, watched)
         else:
-            total = bin_sums(crew, form, self.values, self.weights, edges, numbers)
+            total = bin_sums(crew, form, self.values, self.weights, edges, numbers, watched)
         if total is None:
             return None
         if not self.density:
@@ -114,10 +125,12 @@ class _Histogram:
         """Return the types that NumPy computes with, None where there is no kernel for them."""
         kind = self.values.dtype.type
         low, high = (kind(0), kind(1)) if self.range is None else self.range
+        ends = numpy.array([0, 1], kind)
         try:
-            edges = numpy.histogram_bin_edges(numpy.array([0, 1], kind), self.count, self.range)
-            form, _ = self._form(low, high, edges)
-        except (ValueError, OverflowError):
+            with strict():
+                edges = numpy.histogram_bin_edges(ends, self.count, self.range)
+                form, _ = self._form(low, high, edges)
+        except (ValueError, ArithmeticError):
             return None
         both = form.compared, form.edges, form.less, form.share
         return form if all(char in "fd" for char in both) else None
@@ -252,7 +265,8 @@ def _unique(
             values, total = _present(crew, flat, least, most - least + 1)
             made = [values]
             if return_inverse:
-                made.append(numpy.empty(ar.shape, numpy.intp))
+                # A view, as NumPy's.
+                made.append(numpy.empty(flat.size, numpy.intp).reshape(ar.shape))
                 search(crew, ranked, flat, values, made[1])
             if return_counts:
                 made.append(total)

@@ -65,7 +65,9 @@ def gathered(source: Any, index: Any) -> Scan | None:
 def _take(
     a: Any, indices: Any, axis: Any = None, out: Any = None, mode: Any = "raise"
 ) -> Scan | None:
-    if out is not None or mode != "raise" or type(a) is not numpy.ndarray:
+    if out is not None or type(mode) is not str or mode != "raise":
+        return None
+    if type(a) is not numpy.ndarray:
         return None
     if a.ndim == 1:
         return gathered(a, indices) if axis is None or (type(axis) is int and axis in (0, -1)) \
@@ -74,12 +76,14 @@ def _take(
 
 
 def _searchsorted(a: Any, v: Any, side: Any = "left", sorter: Any = None) -> Scan | None:
-    if sorter is not None or side not in ("left", "right") or type(side) is not str:
+    if sorter is not None or type(side) is not str or side not in ("left", "right"):
         return None
     if not (is_plain(a) and is_plain(v)) or a.ndim != 1 or a.dtype != v.dtype:
         return None
     if not a.flags.c_contiguous:
         return None
+    if a.dtype.kind == "b":  # NumPy compares their bytes, whatever they are
+        a, v = a.view(numpy.uint8), v.view(numpy.uint8)
     key = Key("search", (a.dtype, side))
 
     def compute(crew: Crew) -> numpy.ndarray:
@@ -127,7 +131,7 @@ def _isin(
     sorting = tests.size * steps_of(tests.size) / element.size
 
     def compute(crew: Crew) -> numpy.ndarray:
-        made = numpy.empty(element.shape, bool)
+        made = numpy.empty(element.size, bool).reshape(element.shape)  # a view, as NumPy's
         search(crew, key, element.reshape(-1), numpy.sort(tests), made, invert)
         return made
 
@@ -156,7 +160,7 @@ def _by_table(
     def compute(crew: Crew) -> numpy.ndarray:
         truths = numpy.zeros(size, bool)
         truths[numpy.subtract(tests, low, dtype=numpy.intp)] = True
-        made = numpy.empty(element.shape, bool)
+        made = numpy.empty(element.size, bool).reshape(element.shape)  # a view, as NumPy's
         listed(crew, element.reshape(-1), truths, low, made, invert)
         return made
 

@@ -5,7 +5,6 @@ Masks are contiguous; elements that are taken are copied as they are, whatever t
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -130,13 +129,8 @@ def _flat(mask: numpy.ndarray, a: Any, axis: Any = None) -> Scan | None:
     """Return the road of elements of ``a`` as one row, as many of them as the mask has."""
     if type(a) is not numpy.ndarray or not a.ndim or mask.size > a.size:
         return None
-    if axis is not None:
-        try:
-            place = operator.index(axis)
-        except TypeError:
-            return None
-        if a.ndim != 1 or place not in (0, -1):
-            return None
+    if axis is not None and (a.ndim != 1 or type(axis) is not int or axis not in (0, -1)):
+        return None
     if a.ndim > 1 and not a.flags.c_contiguous:
         return None
     row = a if a.ndim == 1 else a.reshape(-1)

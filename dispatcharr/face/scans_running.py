@@ -1,8 +1,4 @@
-"""Running sums, products and the like, with the order and so the bits of NumPy's ``accumulate``.
-
-A warning that NumPy would give is NumPy's to give: where a kernel has met a floating-point error
-that somebody wants to hear of, the call is left to NumPy after all.
-"""
+"""Running sums, products and the like, with the order and so the bits of NumPy's ``accumulate``."""
 
 from __future__ import annotations
 
@@ -13,18 +9,13 @@ from typing import Any
 
 import numpy
 
+from dispatcharr.face.scans_errors import heard
 from dispatcharr.kernels.scan import Crew
 from dispatcharr.kernels.scan_lanes import Lanes, key_of, run
 from dispatcharr.ops.scans import CUMULATIVE, RUNNING
 from dispatcharr.route.scans import Scan
 
 __all__ = ["ROADS"]
-
-#: NumPy's names of errors and of their modes.
-_MODES = {
-    "invalid value": "invalid", "divide by zero": "divide", "overflow": "over",
-    "underflow": "under",
-}  # fmt: skip
 
 
 def _accumulate(
@@ -49,34 +40,44 @@ def _cumulative(
 ) -> Scan | None:  # fmt: skip
     if type(x) is not numpy.ndarray or (axis is None and x.ndim != 1):
         return None
-    if include_initial is not False:
-        return None if out is not None else _with_initial(name, x, axis, dtype)
-    return _scan(name, x, 0 if axis is None else axis, dtype, out)
+    if type(include_initial) is not bool:
+        return None
+    along = 0 if axis is None else axis
+    if include_initial:
+        return None if out is not None else _with_initial(name, x, along, dtype)
+    return _scan(name, x, along, dtype, out)
 
 
 def _with_initial(name: str, x: numpy.ndarray, axis: Any, dtype: Any) -> Scan | None:
     if not x.flags.c_contiguous:
         return None
-    scan = _scan(name, x, 0 if axis is None else axis, dtype, None)
-    if scan is None:
+    place, target = _place(x, axis), _dtype(name, x, dtype)
+    if place is None or target is None or not _is_numeric(target):
         return None
-    place = 0 if axis is None else operator.index(axis) % x.ndim
-    made_dtype = _dtype(name, x, dtype)
-    shape = list(x.shape)
-    shape[place] += 1
+    shape = (*x.shape[:place], x.shape[place] + 1, *x.shape[place + 1 :])
+    begin, rest = [(*[slice(None)] * place, part) for part in (0, slice(1, None))]
 
     def compute(crew: Crew) -> Any:
-        made = numpy.empty(shape, made_dtype)
-        index: list[Any] = [slice(None)] * x.ndim
-        index[place] = 0
-        made[tuple(index)] = getattr(numpy, name).identity
-        index[place] = slice(1, None)
-        part = made[tuple(index)]
-        return made if _run(crew, name, None, x, part, place) is not None else None
+        made = numpy.empty(shape, target)
+        made[begin] = getattr(numpy, name).identity
+        return made if _run(crew, name, None, x, made[rest], place) is not None else None
 
-    scan.run = compute
-    # The result's lanes lie as the operand's do, so it is the same kernel.
+    # Its lanes may lie further apart than those of the operand. Memory is not touched.
+    scan = _scan(name, x, axis, dtype, None, layout=numpy.empty(shape, target)[rest])
+    if scan is not None:
+        scan.run = compute
     return scan
+
+
+def _place(x: numpy.ndarray, axis: Any) -> int | None:
+    """Return the axis, counted from the first one; None where there is none such."""
+    if type(axis) is bool:
+        return None
+    try:
+        place = operator.index(axis)
+    except TypeError:
+        return None
+    return place % x.ndim if -x.ndim <= place < x.ndim else None
 
 
 def _is_numeric(dtype: numpy.dtype) -> bool:
@@ -101,17 +102,14 @@ def _asked(name: str, source: numpy.dtype, wanted: numpy.dtype | None, *chars: s
 
 
 def _scan(
-    name: str, x: Any, axis: Any, dtype: Any, out: Any, filler: float | None = None
-) -> Scan | None:
+    name: str, x: Any, axis: Any, dtype: Any, out: Any, filler: float | None = None,
+    layout: numpy.ndarray | None = None,
+) -> Scan | None:  # fmt: skip
     if type(x) is not numpy.ndarray or not x.ndim or not x.size or not x.flags.aligned:
         return None
-    try:
-        place = operator.index(axis)
-    except TypeError:
+    place = _place(x, axis)
+    if place is None or not _is_numeric(x.dtype):
         return None
-    if not (-x.ndim <= place < x.ndim and _is_numeric(x.dtype)) or type(axis) is bool:
-        return None
-    place %= x.ndim
     target = _dtype(name, x, dtype)
     if target is None or not _is_numeric(target) or target.kind == "b":
         return None
@@ -123,9 +121,10 @@ def _scan(
         return None
     if x.dtype.kind != "f":
         filler = None
-    # Of one axis, any array of that type does.
-    stand_in = x if x.ndim == 1 and x.dtype == target else _stand_in(x, target)
-    lanes = Lanes(x, stand_in if out is None else out, place)
+    if layout is None:
+        # Of one axis, any array of that type does.
+        layout = x if x.ndim == 1 and x.dtype == target else _stand_in(x, target)
+    lanes = Lanes(x, layout if out is None else out, place)
     return Scan(
         _rate(lanes, name, filler), x.dtype if x.dtype == target else target, x.size,
         x.nbytes + 2 * x.size * target.itemsize, (key_of(lanes, name, filler),),
@@ -178,11 +177,9 @@ def _run(
     crew: Crew, name: str, filler: float | None, x: numpy.ndarray, made: numpy.ndarray, axis: int
 ) -> Any:
     met = run(crew, Lanes(x, made, axis), name, filler)
-    if met and not RUNNING[name].silent:
-        modes = numpy.geterr()
-        if any([modes[_MODES[kind]] != "ignore" for kind in met]):  # type: ignore[literal-required]
-            return None
-    return made
+    if RUNNING[name].silent:  # what compares NaN; a conversion to a smaller type may err
+        met -= {"invalid value"}
+    return None if met and not met.isdisjoint(heard()) else made
 
 
 def _roads() -> dict[str, Callable[..., Scan | None]]:

@@ -10,6 +10,7 @@ done.
 
 from __future__ import annotations
 
+import os
 import warnings
 from typing import Any
 
@@ -18,10 +19,10 @@ import numpy
 from dispatcharr import _events
 from dispatcharr.expr.build import Declined, build, may_warn_later, modes_in_force, modes_variable
 from dispatcharr.expr.nodes import Node
-from dispatcharr.expr.order import empty_in_order
 from dispatcharr.face import _fastpath, limits
 from dispatcharr.face.pinned import WORTH, note_large
-from dispatcharr.face.road import engine, replay
+from dispatcharr.face.repeats import Made, Noted, Reduction, Replayed
+from dispatcharr.face.road import engine
 from dispatcharr.face.waiting import machine_share
 from dispatcharr.ops.kinds import is_planned
 from dispatcharr.ops.row import Elementwise
@@ -38,93 +39,10 @@ _MOST_KNOWN = 1024
 _TYPES = tuple(numpy.dtype(char) for char in "?ilqfd")
 
 _rows: dict[int, Elementwise] = {}
-#: A key, the sketches, operands first, their leaves, and the numbers among their operands.
-Noted = tuple[bytes, tuple[Any, ...], tuple[numpy.ndarray, ...], tuple[Any, ...]]
-#: Shape, dtype and memory order of a result, and whether a single one is an int of Python's.
-Made = tuple[tuple[int, ...], "numpy.dtype[Any]", tuple[int, ...] | None, bool]
-_known: dict[bytes, _Replay] = {}
-_reductions: dict[tuple[Any, ...], _Reduction] = {}
-
-
-class _Replay:
-    """A plan, and where its inputs are found in a structure."""
-
-    __slots__ = ("constants", "leaves", "modes", "plan", "shown")
-
-    def __init__(self, noted: Noted, request: Any = None, keep: bool = True) -> None:
-        _, sketches, given, _ = noted
-        self.plan, graph = replay.replay_of(sketches[-1].node, request, keep)
-        #: Its address is in the key.
-        self.modes = sketches[0].modes
-        places = {id(sketch.node): i for i, sketch in enumerate(sketches)}
-        #: For each node of the plan the sketch that it was.
-        self.shown = [places[id(one)] for one in graph.nodes]
-        leaves = {id(host): i for i, host in enumerate(given)}
-        numbers: dict[int, int] = {}
-        count = 0
-        for sketch in sketches:
-            for position, one in enumerate(sketch.operands):
-                if type(one) is not numpy.ndarray and type(one) is not _Sketch:
-                    if position < len(sketch.node.operands):  # a power may be another function
-                        numbers[id(sketch.node.operands[position])] = count
-                    count += 1
-        #: For each input of the plan its leaf, or -1 and its number among those noted, and a dtype.
-        self.leaves: list[int] = []
-        self.constants: list[tuple[int, int, numpy.dtype[Any]]] = []
-        for slot, host in enumerate(graph.hosts):
-            if host.ndim:
-                self.leaves.append(leaves[id(host)])
-            else:
-                self.leaves.append(-1)
-                self.constants.append((slot, numbers[id(host)], host.dtype))
-
-    def run(self, noted: Noted, out: numpy.ndarray | None = None) -> Any:
-        """Run the plan on what was noted, and give the arrays that show it their values.
-
-        None where others came first: another thread, or a writer, had it evaluated.
-        """
-        _, sketches, leaves, numbers = noted
-        hosts: list[Any] = [leaves[i] if i >= 0 else None for i in self.leaves]
-        for slot, i, dtype in self.constants:
-            hosts[slot] = numpy.array(numbers[i], dtype)
-
-        def is_still_noted() -> bool:
-            return all([one.node is None and one.value is None for one in sketches])
-
-        done = self.plan.run(hosts, out, is_still_noted)
-        if done is None:
-            return None
-        for i, value in done.values.items():
-            one = sketches[self.shown[i]]
-            array = one.cell
-            one.value = value
-            if array is not None:
-                array._origin = done.origins[i]
-        engine.tell(done)
-        return done
-
-
-class _Reduction:
-    """How a reduction of sketches was computed, for the next of its kind."""
-
-    __slots__ = ("made", "plan")
-
-    def __init__(self, noted: Noted, request: Any, keep: bool, made: Made) -> None:
-        self.plan = _Replay(noted, request, keep)
-        self.made = made
-
-    def run(self, noted: Noted) -> Any:
-        """Reduce what was noted; return what the user gets."""
-        shape, dtype, order, is_int = self.made
-        result = empty_in_order(shape, dtype, order)
-        done = self.plan.run(noted, result.ravel(order="K"))
-        if done is None:
-            return None
-        if not shape:
-            return int(result) if is_int else result[()]
-        made = _fastpath.wrap(result)
-        made._origin = done.origins[-1]
-        return made
+_known: dict[bytes, Replayed] = {}
+#: What the compiled fast path runs by itself, by the same keys.
+_repeats: dict[bytes, Any] = {}
+_reductions: dict[tuple[Any, ...], Reduction] = {}
 
 
 def run(sketch: Any) -> None:
@@ -137,9 +55,13 @@ def run(sketch: Any) -> None:
     known = _known.get(noted[0], _ONCE)
     if known is _ONCE:
         if _is_seen_again(_known, noted, noted[0]) and _planned(noted):
-            _known[noted[0]] = _Replay(noted)
+            _known[noted[0]] = Replayed(noted)
     elif known is not _SEEN:
         known.run(noted)
+        if known.repeat is None:
+            _repeats.pop(noted[0], None)
+        else:
+            _repeats[noted[0]] = known.repeat
         if len(noted[1]) == 1 and sketch.site:
             _fastpath.mistaken(sketch.site)
 
@@ -189,7 +111,7 @@ def learn_reduction(noted: Any, request: Any, keep: bool, made: Made) -> None:
     if _reductions.get(key, _ONCE) is not _ONCE or not _is_seen_again(_reductions, noticed, key):
         return
     if all(sketch.node is not None for sketch in noticed[1]):
-        _reductions[key] = _Reduction(noticed, request, keep, made)
+        _reductions[key] = Reduction(noticed, request, keep, made)
 
 
 _asked = frozenset({"axis", "keepdims", "ddof"})
@@ -211,6 +133,7 @@ def _is_seen_again(known: dict[Any, Any], noted: Noted, key: Any) -> bool:
         return True
     if len(known) >= _MOST_KNOWN:
         known.clear()
+        _repeats.clear()
     known[key] = _ONCE
     return False
 
@@ -306,6 +229,11 @@ def install() -> None:
             if result is not None:
                 _fastpath.set_sketched(slot, dtype.num, result.num)
     readers.settle_with(_fastpath.settle)
+    if _fastpath.Repeat is not None:
+        readers.ask_of_others(_fastpath.running)
+        _fastpath.set_repeats(_repeats)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=_fastpath.forget_running)
     _fastpath.taping(True)
 
 

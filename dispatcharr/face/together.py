@@ -123,10 +123,11 @@ class Kept:
 class _Seen:
     """A reduction that was asked for lately, and what its place is told of the next ones."""
 
-    __slots__ = ("array", "axes", "habit")
+    __slots__ = ("array", "ask", "axes", "habit")
 
-    def __init__(self, array: Any, habit: Habit, axes: tuple[int, ...]) -> None:
+    def __init__(self, array: Any, ask: Ask, habit: Habit, axes: tuple[int, ...]) -> None:
         self.array = weakref.ref(array)
+        self.ask = ask
         self.habit = habit
         self.axes = axes
 
@@ -183,13 +184,14 @@ def note(array: Any, ask: Ask, axes: tuple[int, ...]) -> Habit | None:
     seen = _here.seen
     for one in tuple(seen):
         if one.array() is array:
-            if one.habit is not habit and ask not in one.habit.noted:
+            # The same once more is no other reduction: it would be made twice in that pass.
+            if one.habit is not habit and ask != one.ask and ask not in one.habit.noted:
                 if axes == one.axes and not one.habit.foreseen and len(one.habit.noted) < MOST:
                     one.habit.noted.append(ask)
                 return None
             seen.remove(one)
     habit.visit()
-    seen.append(_Seen(array, habit, axes))
+    seen.append(_Seen(array, ask, habit, axes))
     return habit
 
 

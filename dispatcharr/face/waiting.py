@@ -28,7 +28,7 @@ from dispatcharr.face.pinned import note_large, settle_pinned
 from dispatcharr.face.road import engine
 from dispatcharr.ops.row import Elementwise
 from dispatcharr.storage import places
-from dispatcharr.storage.exports import is_visible
+from dispatcharr.storage.exports import is_visible, root_of
 from dispatcharr.storage.pool import machine_memory
 from dispatcharr.storage.readers import Reader
 
@@ -57,7 +57,7 @@ def is_far(value: Any) -> bool:
 
 def is_large(name: str, host: numpy.ndarray) -> bool:
     """Return whether an operation on ``host`` alone is to be planned."""
-    if host.nbytes >= limits.limit_of(name, host.dtype) or plans_everything(options()):
+    if host.nbytes >= limits.firm_limit_of(name, host.dtype) or plans_everything(options()):
         return True
     return is_far(host)
 
@@ -73,8 +73,12 @@ def is_small(name: str, values: tuple[Any, ...], chosen: Options) -> bool:
         return True
     largest = max(arrays, key=_nbytes) if len(arrays) > 1 else arrays[0]
     item = max([array.itemsize for array in arrays])
-    if _joint_size(arrays) * item >= limits.limit_of(name, largest.dtype):
-        return False
+    nbytes = _joint_size(arrays) * item
+    if nbytes >= limits.limit_of(name, largest.dtype):
+        # What has to be run at once costs more to plan.
+        seen = nbytes < limits.firm_limit_of(name, largest.dtype)
+        if not seen or not any([is_visible(root_of(array)) for array in arrays]):
+            return False
     return not places.away or not any([is_far(array) for array in arrays])
 
 
@@ -97,11 +101,13 @@ def may_wait(node: Node, chosen: Options) -> bool:
     if chosen.defer == "auto" and not _is_placed(node):
         dtype = max([o.dtype for o in node.operands], key=_itemsize, default=node.dtype)
         nbytes = node.size * dtype.itemsize
-        if nbytes < limits.limit_of(node.row.name, dtype) and node.count == 1 and not node.site:
+        if chosen.backend != "auto":
+            # Plain NumPy is not among what may run it, so there is nothing to break even with.
+            if nbytes < limits.UNREAD:
+                return False
+        elif nbytes < limits.limit_of(node.row.name, dtype) and node.count == 1 and not node.site:
             return False
-        if chosen.backend != "auto" and nbytes < limits.UNREAD:
-            return False
-    if not may_warn_later(node.errors, chosen.defer == "always"):
+    if not may_warn_later(node.errors):
         return False
     if node.count >= MOST_NODES or node.nbytes > _largest():
         return False

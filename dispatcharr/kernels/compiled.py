@@ -31,7 +31,6 @@ from dispatcharr.kernels.errors import Heard, recomputed
 from dispatcharr.kernels.llvm_flags import BITS
 from dispatcharr.kernels.target import architecture
 from dispatcharr.plan.region import ERROR_KINDS, Region, parts_of
-from dispatcharr.storage import pool
 
 __all__ = ["Job", "kernel", "order", "prepare", "ready", "refusal"]
 
@@ -91,35 +90,59 @@ class Job:
         crew.run(self._bound.function_address, self._address, self._cut.table, threads)
         return True
 
-    def fresh(self) -> Job:
-        """Return a job for the same kernel and layouts, without buffers as yet."""
+    def fresh(self, room: int = 0) -> Job:
+        """Return a job for the same kernel and layouts, without buffers as yet.
+
+        After its table there is ``room`` for so many words.
+        """
         job = copy.copy(self)
         words = self._words[:]
         job._states = [one.fresh() for one in self._states]
         own = [word for one in job._states for word in one.words()]
         own += [word for one in job._states for word in one.steps()]
         words[len(words) - len(own) :] = own
-        job._words = (ctypes.c_int64 * len(words))(*words)
+        job._words = (ctypes.c_int64 * (len(words) + room))(*words)
         job._address = ctypes.addressof(job._words)
-        job.let_go()
+        job._held = (), ()
         return job
 
-    def rebind(
-        self, inputs: Sequence[numpy.ndarray], outputs: Sequence[numpy.ndarray],
-        places: tuple[tuple[int, ...], tuple[int, ...]],
-    ) -> None:  # fmt: skip
-        """Have it run on other buffers, whose addresses belong at these places of its table."""
-        self._words[0] = 0
-        pool.point(self._address, places[0], inputs)
-        pool.point(self._address, places[1], outputs[: len(places[1])])
+    def call(self) -> tuple[int, ...]:
+        """Return what the crew is told: the kernel, a stride, and where its boxes are."""
+        return self._bound.function_address, 0, *self._cut.table
+
+    @property
+    def address(self) -> int:
+        """Where its table is."""
+        return self._address
+
+    @property
+    def states(self) -> list[States]:
+        """The states of its reductions."""
+        return self._states
+
+    @property
+    def length(self) -> int:
+        """How many words its table has."""
+        return len(self._words)
+
+    def told(self) -> int:
+        """Return which of the machine's flags are to be looked at when it has run."""
+        if not self._watch and not self._states:
+            return 0
+        bits, kinds = BITS[architecture()], self._watch | _HINTS
+        return functools.reduce(operator.or_, [bits[kind] for kind in kinds])
+
+    def settle(
+        self, inputs: Sequence[numpy.ndarray], outputs: Sequence[numpy.ndarray]
+    ) -> frozenset[tuple[str, str]]:
+        """Finish what others have run on these buffers; return the errors met."""
         self._held = inputs, outputs
         self.errors = set()
-        for states in self._states:
-            states.start()
-
-    def let_go(self) -> None:
-        """Keep no buffer alive any more."""
-        self._held = (), ()
+        try:
+            self.finish()
+            return frozenset(self.errors)
+        finally:
+            self._held = (), ()
 
     def places(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Return where the addresses of inputs are in the table, and those of outputs."""

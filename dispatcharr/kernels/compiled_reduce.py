@@ -93,10 +93,10 @@ class States:
         """Return states of another run of the same reduction."""
         return States(self._folding, self.reducing, len(self.fields[0]))
 
-    def start(self) -> None:
-        """Make the states again what they are of nothing."""
-        for field, value in zip(self.fields, self._folding.start, strict=True):
-            field.fill(value)
+    def is_plain(self) -> bool:
+        """Return whether the fields are the row's states as they are, whatever the elements."""
+        folding = self._folding
+        return folding.code is None and folding.again is None and not folding.unsteady
 
     def words(self) -> list[int]:
         """Return what the table of arguments says of the fields."""

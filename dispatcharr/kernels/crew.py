@@ -19,12 +19,21 @@ if not variable("DISPATCHARR_PURE_PYTHON"):
     except ImportError:  # not built here: the pool of Python threads does its work
         _compiled = None
 
-__all__ = ["COMPILED", "PROBE", "run", "run_table"]
+__all__ = ["COMPILED", "PROBE", "entry", "is_awake", "run", "run_table"]
 
+#: Share of the latest runs that has to follow the one before closely.
+_CLOSE = 0.75
+#: :func:`run` as it was compiled, with its numbers one by one and a stride after the table.
+entry: Any = _compiled.run if _compiled is not None else None
 #: Whether there are such threads.
 COMPILED = _compiled is not None
 #: The address of a kernel that multiplies as often as its table of arguments says.
 PROBE: int = _compiled.PROBE if COMPILED else 0
+
+
+def is_awake() -> bool:
+    """Return whether kernels have followed each other lately as closely as helpers look out for."""
+    return COMPILED and _compiled.closeness() >= _CLOSE
 
 
 def run(kernel: int, args: int, boxes: tuple[int, int, int, int], threads: int) -> int:

@@ -360,13 +360,13 @@ def _before_fork() -> None:
 
 
 def _after_fork_in_parent() -> None:
-    if _held.pop():
+    if _held and _held.pop():  # this module may have come to be while the fork was under way
         _lock.release()
 
 
 def _after_fork_in_child() -> None:
     global _lock, _session
-    if _held.pop():
+    if _held.pop() if _held else _lock.acquire(blocking=False):
         _lock.release()
         return
     _lock = threading.RLock()

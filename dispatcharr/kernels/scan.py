@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy
 
 from dispatcharr.kernels import scan_counting, scan_masked, scan_running, scan_search
+from dispatcharr.kernels.llvm_flags import BITS
 from dispatcharr.kernels.pool import shared_pool
+from dispatcharr.kernels.target import architecture
 
-__all__ = ["PIECE", "Crew", "Key", "address", "cut", "table"]
+__all__ = ["PIECE", "Crew", "Key", "address", "cut", "met", "table"]
 
 #: Fewest elements of a piece.
 PIECE = 1 << 14
@@ -139,3 +142,14 @@ def table(fields: tuple[str, ...], count: int, /, **values: object) -> numpy.nda
     for name, value in values.items():
         made[:, fields.index(name)] = value  # type: ignore[call-overload]
     return made
+
+
+def met(table: numpy.ndarray) -> frozenset[str]:
+    """Return the kinds of floating-point errors that a kernel met; its last field tells of them."""
+    return _kinds(int(numpy.bitwise_or.reduce(table[:, -1])))
+
+
+@cache
+def _kinds(flags: int) -> frozenset[str]:
+    bits = BITS.get(architecture(), {})
+    return frozenset(kind for kind, bit in bits.items() if flags & bit)

@@ -19,6 +19,7 @@ __all__ = ["BIN_FIELDS", "COUNT_FIELDS", "Bins", "bincount_text", "bins_text"]
 COUNT_FIELDS = ("_source", "step", "length", "_table", "spread", "low", "size")
 BIN_FIELDS = (
     "_source", "length", "_table", "spread", "_lefts", "_rights", "_numbers", "bins", "_weights",
+    "met",
 )  # fmt: skip
 TABLES = 4
 #: Numbers whose bins are found before they are counted.
@@ -100,7 +101,7 @@ def bins_text(bins: Bins) -> str:
     first one as it is subtracted, the width of all bins, and their number as a number of the type
     of a share.
     """
-    return table_kernel(BIN_FIELDS, _Binning(bins).body)
+    return table_kernel(BIN_FIELDS, _Binning(bins).body, watched=True)
 
 
 class _Binning:

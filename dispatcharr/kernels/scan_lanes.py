@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy
 
-from dispatcharr.kernels.llvm_flags import BITS
-from dispatcharr.kernels.scan import PIECE, Crew, Key, address, table
+from dispatcharr.kernels.scan import PIECE, Crew, Key, address, met, table
 from dispatcharr.kernels.scan_running import FIELDS
-from dispatcharr.kernels.target import architecture
 from dispatcharr.ops.scans import RUNNING
 from dispatcharr.plan.collapse import collapse
 
@@ -149,7 +145,7 @@ def run(crew: Crew, lanes: Lanes, name: str, filler: float | None = None) -> fro
     else:
         made = lanes.rows(crew.threads)
     crew.rows(key, made)
-    return _met(int(numpy.bitwise_or.reduce(made[:, -1])))
+    return met(made)
 
 
 def _carries(crew: Crew, lanes: Lanes, name: str, begins: numpy.ndarray) -> numpy.ndarray:
@@ -165,10 +161,3 @@ def _carries(crew: Crew, lanes: Lanes, name: str, begins: numpy.ndarray) -> nump
     crew.each(total, len(begins) - 2)  # nothing comes after the last one
     before = ufunc.accumulate(ends[:-1], dtype=dtype)
     return numpy.append(numpy.zeros(1, dtype), before).astype(numpy.int64)
-
-
-@cache
-def _met(flags: int) -> frozenset[str]:
-    """Return the kinds of errors; ``met`` is the last field."""
-    bits = BITS.get(architecture(), {})
-    return frozenset(kind for kind, bit in bits.items() if flags & bit)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy
 
-from dispatcharr.kernels.scan import Crew, Key, address, table
+from dispatcharr.kernels.scan import Crew, Key, address, met, table
 from dispatcharr.kernels.scan_counting import BIN_FIELDS, TABLES, Bins
 from dispatcharr.kernels.scan_counting import COUNT_FIELDS as TALLY_FIELDS
 from dispatcharr.kernels.scan_masked import COUNT_FIELDS, TAKE_FIELDS
@@ -132,9 +132,13 @@ def occurrences(crew: Crew, values: numpy.ndarray, size: int, low: int = 0) -> n
 
 
 def bins(
-    crew: Crew, form: Bins, values: numpy.ndarray, edges: numpy.ndarray, numbers: numpy.ndarray
-) -> numpy.ndarray | None:
-    """Return how many of ``values`` are in each bin; None where NumPy is to say what is wrong."""
+    crew: Crew, form: Bins, values: numpy.ndarray, edges: numpy.ndarray, numbers: numpy.ndarray,
+    watched: frozenset[str] = frozenset(),
+) -> numpy.ndarray | None:  # fmt: skip
+    """Return how many of ``values`` are in each bin; None where NumPy is to say what is wrong.
+
+    That is so too where a kind of floating-point error was met that is ``watched``.
+    """
     count, ends = len(edges) - 1, _ends(edges)
     made, spread = _tables(crew, count + 2, values.size)
     begins = numpy.arange(len(made) + 1) * values.size // len(made)
@@ -147,7 +151,13 @@ def bins(
     )  # fmt: skip
     crew.rows(Key("bins", (form,)), rows)
     total = made.sum(axis=(0, 1))
-    return None if total[0] else total[1 : count + 1].copy()
+    return None if total[0] or _has_erred(rows, watched) else total[1 : count + 1].copy()
+
+
+def _has_erred(rows: numpy.ndarray, watched: frozenset[str]) -> bool:
+    # An invalid value is NaN that was compared, which NumPy says nothing of; there is no other one
+    # without an overflow.
+    return not (watched - {"invalid value"}).isdisjoint(met(rows))
 
 
 def _ends(edges: numpy.ndarray) -> numpy.ndarray:
@@ -159,7 +169,7 @@ def _ends(edges: numpy.ndarray) -> numpy.ndarray:
 
 def bin_sums(
     crew: Crew, form: Bins, values: numpy.ndarray, weights: numpy.ndarray, edges: numpy.ndarray,
-    numbers: numpy.ndarray,
+    numbers: numpy.ndarray, watched: frozenset[str] = frozenset(),
 ) -> numpy.ndarray | None:  # fmt: skip
     """Do as :func:`bins` with weights, in the order of NumPy's sums."""
     count, ends = len(edges) - 1, _ends(edges)
@@ -178,7 +188,7 @@ def bin_sums(
             _weights=address(weights) + begins * weights.itemsize,
         )  # fmt: skip
         crew.rows(Key("bins", (form,)), rows)
-        if made[:, 0].any():
+        if made[:, 0].any() or _has_erred(rows, watched):
             return None
         for one in made[:, 1 : count + 1]:
             total += one.astype(weights.dtype)

@@ -12,6 +12,7 @@ elements before it come to.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Literal
 
 import numpy
@@ -20,7 +21,7 @@ from dispatcharr.kernels.llvm_text import GROUP, ROW_LOOP, Text, memory_type
 from dispatcharr.kernels.scan_text import LOOSE, Rows, Variable, load_as, table_kernel
 from dispatcharr.ops.scans import RUNNING
 
-__all__ = ["FIELDS", "Way", "running_text"]
+__all__ = ["FIELDS", "Way", "running_text", "zeros_taken"]
 
 FIELDS = (
     "_source", "s_step", "s_lane", "_target", "t_step", "t_lane", "lanes", "length", "start",
@@ -56,6 +57,17 @@ def running_text(
     return table_kernel(FIELDS, body, declared, watched=target.kind == "f")
 
 
+@cache
+def zeros_taken(name: str, char: str) -> tuple[bool, bool]:
+    """Return the signs of NumPy's extremes of 0.0 and -0.0, and of -0.0 and 0.0.
+
+    They depend on its loops for the machine.
+    """
+    accumulate = getattr(numpy, name).accumulate
+    zeros = numpy.array([0.0, -0.0] * 8, char)
+    return bool(numpy.signbit(accumulate(zeros)[1])), bool(numpy.signbit(accumulate(-zeros)[1]))
+
+
 class _Running:
     """What one kernel computes."""
 
@@ -64,6 +76,7 @@ class _Running:
     ) -> None:
         self.source, self.target, self.filler = source, target, filler
         self.kind = memory_type(target)
+        self.ufunc = name
         row = RUNNING[name]
         self.name = {"i": row.signed, "u": row.unsigned, "f": row.real}[target.kind]
         self.called = row.called and target.kind != "f"
@@ -86,16 +99,29 @@ class _Running:
         return text.let(f"{name} {kind} {total}, {value}")
 
     def _extreme(self, text: Text, total: str, value: str) -> str:
-        """Return the greater or lesser of two, the first of equal ones, the first NaN if any."""
+        """Return the greater or lesser of two, of two zeros NumPy's, the first NaN if any."""
         kind = self.kind
-        order = "ogt" if self.name == "upper" else "olt"
+        zeros = zeros_taken(self.ufunc, self.target.char)
+        order = "og" if self.name == "upper" else "ol"
+        order += "e" if zeros == (True, False) else "t"  # of two zeros the second one, or the first
         beyond = text.let(f"fcmp {order} {kind} {value}, {total}")
         made = text.let(f"select i1 {beyond}, {kind} {value}, {kind} {total}")
+        if zeros[0] == zeros[1]:
+            made = self._by_sign(text, total, value, made, negative=zeros[0])
         # Does not wait for the total, as long as there are no NaN.
         is_nan = text.let(f"fcmp uno {kind} {value}, {value}")
         was_nan = text.let(f"fcmp uno {kind} {total}, {total}")
         first = text.let(f"select i1 {was_nan}, {kind} {total}, {kind} {value}")
         return text.let(f"select i1 {is_nan}, {kind} {first}, {kind} {made}")
+
+    def _by_sign(self, text: Text, total: str, value: str, made: str, *, negative: bool) -> str:
+        """Return ``made``, but of two zeros the negative one, or the other."""
+        kind, bits = self.kind, f"i{8 * self.target.itemsize}"
+        one, other = [text.let(f"bitcast {kind} {x} to {bits}") for x in (total, value)]
+        both = text.let(f"{'or' if negative else 'and'} {bits} {one}, {other}")
+        zero = text.let(f"bitcast {bits} {both} to {kind}")
+        is_equal = text.let(f"fcmp oeq {kind} {total}, {value}")
+        return text.let(f"select i1 {is_equal}, {kind} {zero}, {kind} {made}")
 
     def carried(self, text: Text, rows: Rows) -> str:
         """Return what a lane begins with if it does not begin with its first element."""

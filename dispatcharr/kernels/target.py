@@ -55,6 +55,7 @@ class Host:
     simd_math: Mapping[str, tuple[str, ...]]
 
 
+@cache
 def architecture() -> str:
     """Return the machine's architecture, as Unix systems name it."""
     uname = getattr(os, "uname", None)

@@ -126,6 +126,8 @@ class Reduction:
     alone : bool
         Whether it is never made before it is asked for, in one pass with others: it stops early, or
         may raise an error.
+    averages : bool
+        Whether states are joined by addition and the end divides what they add up to by the count.
     masked : Reduction or None
         The row that ``where=`` runs: its ``partial(block, axes, dtype, mask)`` leaves out the
         elements for which ``mask``, which broadcasts to the block, is false. None where NumPy's
@@ -149,6 +151,7 @@ class Reduction:
     unsure: bool = False
     unshared: str = ""
     alone: bool = False
+    averages: bool = False
     masked: Reduction | None = None
 
 

@@ -31,7 +31,7 @@ class Running:
     joins : bool
         Whether integers may be taken in any order.
     silent : bool
-        Whether it never meets a floating-point error.
+        Whether it never errs, though its kernel may report NaN.
     """
 
     name: str

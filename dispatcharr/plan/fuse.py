@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy
 
+from dispatcharr._forks import shared
 from dispatcharr.expr.nodes import Node
 from dispatcharr.expr.order import order_of, strides_in_order
 from dispatcharr.ops.row import Reduction
@@ -120,7 +121,7 @@ class Plan:
 
 
 _cache: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
-_cache_lock = threading.Lock()
+_cache_lock = shared(threading.Lock())
 
 
 def plan(graph: Graph, fusion: bool, request: ReduceRequest | None, outs: dict[int, Any]) -> Plan:

@@ -18,7 +18,7 @@ from dispatcharr.ops.reductions import REDUCTION_BY_NAME
 from dispatcharr.ops.row import Elementwise
 from dispatcharr.plan.region import Instruction, Reducing, Region
 
-__all__ = ["Disagreement", "disagreement", "run_reference"]
+__all__ = ["Disagreement", "disagreement", "run_reference", "same"]
 
 #: Distance of what is no exact operation, in units in the last place: NumPy's and ours are each
 #: promised to be within 4 of the exact result.
@@ -125,7 +125,7 @@ def disagreement(
         bounds: list[Any] | None = None
         for place, (wanted, buffer) in enumerate(zip(expected, outputs, strict=True)):
             got = layouts[place](buffer) if place < len(layouts) else buffer.reshape(wanted.shape)
-            bad = ~_same(got, wanted)
+            bad = ~same(got, wanted)
             if not bad.any():
                 continue
             if bounds is None:
@@ -146,10 +146,10 @@ def _told(place: int, got: Array, wanted: Array, bad: Array) -> Disagreement:
     return Disagreement(place, index, text, got[bad][:_SHOWN], wanted[bad][:_SHOWN])
 
 
-def _same(got: Array, wanted: Array) -> Any:
+def same(got: Array, wanted: Array) -> Any:
     """Return where values are the same, to the sign of a zero; any NaN is as good as another."""
     if wanted.dtype.kind == "c":
-        return _same(got.real, wanted.real) & _same(got.imag, wanted.imag)
+        return same(got.real, wanted.real) & same(got.imag, wanted.imag)
     if wanted.dtype.kind != "f":
         return numpy.asarray(got == wanted)
     equal = (got == wanted) & (numpy.signbit(got) == numpy.signbit(wanted))
@@ -227,7 +227,7 @@ def _passed_on(
         else:
             apart = numpy.full(value.shape, numpy.inf)
         apart = numpy.where(numpy.isnan(apart), numpy.inf, apart)
-        found = numpy.maximum(found, numpy.where(_same(other, value), 0.0, apart))
+        found = numpy.maximum(found, numpy.where(same(other, value), 0.0, apart))
     return found
 
 

@@ -12,7 +12,7 @@ import secrets
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -25,7 +25,7 @@ from dispatcharr.ops.table import BY_NAME
 from dispatcharr.plan.reference import Disagreement
 from dispatcharr.plan.region import Instruction, Region
 
-__all__ = ["write_call", "write_kernel"]
+__all__ = ["call_of", "write_call", "write_kernel"]
 
 #: Most bytes of the values of one kernel, and most kernels that are kept.
 _MOST_BYTES, _MOST_FILES = 8 << 20, 16
@@ -124,6 +124,37 @@ def write_kernel(
     values = [v[part] if v.ndim and v.shape[0] != 1 else v for v in values]
     names += [f"x{i}" for i in range(len(views), len(values))]
     return _write_program(names, body, values, found.got, found.wanted, options, about)
+
+
+def call_of(
+    road: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[str, list[numpy.ndarray]]:
+    """Return a call as :func:`write_call` takes it, and the arrays that it is of.
+
+    Parameters
+    ----------
+    road : str
+        NumPy's function, ``"ndarray."`` and a method, or ``"getitem"``.
+    args, kwargs
+        The arguments.
+    """
+    values: list[numpy.ndarray] = []
+    texts = [_argument(one, values) for one in args]
+    if road == "getitem":
+        return f"{texts[0]}[{texts[1]}]", values
+    named = [f"{name}={_argument(one, values)}" for name, one in kwargs.items()]
+    first, _, method = road.partition("ndarray.")
+    called = f"np.{first}" if first else f"{texts.pop(0)}.{method}"
+    return f"{called}({', '.join((*texts, *named))})", values
+
+
+def _argument(value: Any, values: list[numpy.ndarray]) -> str:
+    if isinstance(value, numpy.ndarray):
+        values.append(value)
+        return f"r{len(values) - 1}"
+    if isinstance(value, (numpy.dtype, type)):
+        return repr(numpy.dtype(value).str)
+    return repr(value)
 
 
 def write_call(

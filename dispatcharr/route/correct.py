@@ -26,6 +26,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from dispatcharr._forks import shared
 from dispatcharr.backends.base import Profile
 from dispatcharr.route.price import Estimate
 from dispatcharr.route.stored import read, write
@@ -85,7 +86,7 @@ class Corrections:
     """
 
     def __init__(self, profile: Profile | None = None) -> None:
-        self._lock = threading.Lock()
+        self._lock = shared(threading.Lock())
         self._ratios: OrderedDict[tuple[str, str], _Ratio] = OrderedDict()
         self.changed = False
         if profile is not None:

@@ -97,8 +97,8 @@ KINDS: Mapping[str, Kind] = {
 
 #: Seconds of dispatcharr's own steps, on a core that makes a NumPy call in ``NUMPY_CALL``.
 OVERHEAD = {
-    "record": 12e-6, "plan": 25e-6, "replay": 15e-6, "run": 6e-6, "call": 2.2e-6, "compile": 40e-3,
-    "load": 3e-3,
+    "record": 12e-6, "plan": 25e-6, "replay": 2e-6, "run": 6e-6, "call": 2.2e-6, "compile": 40e-3,
+    "load": 3e-3, "awake": 3e-6,
 }  # fmt: skip
 NUMPY_CALL = 0.37e-6
 BLOCK_BYTES = 1 << 19

@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
+from typing import Any
 
 from dispatcharr._config import cache_folder
 from dispatcharr._errors import ProfileWarning, user_level
+from dispatcharr._forks import shared
 from dispatcharr.backends.base import Profile
 from dispatcharr.kernels.cpus import thread_count
 from dispatcharr.route.defaults import shipped
@@ -23,6 +25,7 @@ from dispatcharr.route.machine import machine
 from dispatcharr.route.stored import UnusableProfile, as_stored, read, write
 
 __all__ = [
+    "DECIDED_BY",
     "current",
     "default_profile",
     "load",
@@ -80,7 +83,9 @@ def load(path: str | None = None, *, warn_missing: bool = False) -> Profile:
 _current: Profile | None = None
 _override: ContextVar[Profile | None] = ContextVar("dispatcharr_profile", default=None)
 _warned = False
-_lock = threading.Lock()
+_lock = shared(threading.Lock())
+#: What :func:`current` answers from: a name of this module, and a context variable.
+DECIDED_BY: tuple[Any, ...] = ((globals(), "_current"), _override)
 
 
 def _warn_once(message: str) -> None:

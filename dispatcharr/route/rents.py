@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from dispatcharr.route.ski import Account
 
-__all__ = ["Rent", "rent_of"]
+__all__ = ["Rent", "rent_of", "runs_stood_for", "standing_for"]
 
 #: Kernels whose accounts are kept. Programs repeat themselves; those that do not start over now
 #: and then.
 _MOST_RENTS = 1024
 #: By the name of the kernel; without a name, by a reference to the region.
 _rents: dict[Hashable, Rent] = {}
+_runs: ContextVar[float] = ContextVar("dispatcharr_runs_stood_for", default=1.0)
 
 
 class Rent:
@@ -37,3 +40,18 @@ def rent_of(name: Hashable, load: float, build: float) -> Rent:
             _rents.clear()
         rent = _rents[name] = Rent(load, build)
     return rent
+
+
+@contextmanager
+def standing_for(runs: float) -> Iterator[None]:
+    """Have each run inside count as so many, most of which NumPy served for want of the kernel."""
+    token = _runs.set(runs)
+    try:
+        yield
+    finally:
+        _runs.reset(token)
+
+
+def runs_stood_for() -> float:
+    """Return how many runs the one that goes on stands for."""
+    return _runs.get()

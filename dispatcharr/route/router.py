@@ -10,24 +10,26 @@ reason says so. Equal prices go to the candidate named first.
 
 from __future__ import annotations
 
-import math
 import sys
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 
 import numpy
 
 from dispatcharr._errors import BackendUnavailableError
-from dispatcharr.backends.base import Backend, Profile, Rates, host_rates, label
+from dispatcharr.backends.base import Backend, Profile, Rates, label
 from dispatcharr.kernels import native
 from dispatcharr.plan.work import Work
 from dispatcharr.route.correct import Corrections, keep_at_exit
 from dispatcharr.route.decision import UNBUILT, Decision
+from dispatcharr.route.floors import numpy_seconds, solve_chain, solve_defer, solve_trial
 from dispatcharr.route.moving import placed, waited_for
 from dispatcharr.route.price import Estimate, price
-from dispatcharr.storage.pool import SYSTEM_RECYCLES, recycled
 
-__all__ = ["Decision", "chain_floor", "choose", "defer_floor", "learn"]
+__all__ = [
+    "Decision", "chain_floor", "choose", "defer_floor", "learn", "numpy_seconds",
+    "trial_floor",
+]  # fmt: skip
 
 Candidates = Sequence[tuple[Backend, str | None]]
 
@@ -39,24 +41,27 @@ _REMEMBERED = 4096
 class _Desk:
     """What is remembered for one profile: rates, corrections, decisions."""
 
-    __slots__ = ("chains", "corrections", "decisions", "floors", "profile", "rates")
+    __slots__ = ("chains", "corrections", "decisions", "floors", "profile", "rates", "trials")
 
     def __init__(self, profile: Profile) -> None:
         self.profile = profile
         self.corrections = Corrections(profile)
-        self.rates: dict[tuple[str, bool], Rates] = {}
+        self.rates: dict[tuple[str, bool, bool], Rates] = {}
         self.decisions: dict[tuple[object, ...], Decision] = {}
-        self.floors: dict[tuple[str, str], int] = {}
+        self.floors: dict[tuple[str, str, bool], int] = {}
         self.chains: dict[tuple[str, str], int] = {}
+        self.trials: dict[tuple[str, str], int] = {}
         keep_at_exit(self.corrections, profile)
 
-    def rates_of(self, backend: Backend, built: bool) -> Rates:
-        found = self.rates.get((label(backend), built))
+    def rates_of(self, backend: Backend, built: bool, awake: bool = False) -> Rates:
+        found = self.rates.get((label(backend), built, awake))
         if found is None:
             found = backend.rates(self.profile)
             if built:
                 found = replace(found, compile=0.0)
-            self.rates[label(backend), built] = found
+            if awake:
+                found = replace(found, wake=min(found.wake, found.awake))
+            self.rates[label(backend), built, awake] = found
         return found
 
     def way_home(self, candidates: Candidates) -> Rates | None:
@@ -93,6 +98,7 @@ def choose(
     forced: str | None = None,
     built: Set[str] = frozenset(),
     going: bool | None = None,
+    awake: bool = False,
 ) -> Decision:
     """Return which backend is to run ``work``, and why.
 
@@ -111,6 +117,8 @@ def choose(
     going : bool, optional
         Whether a device is to run it, data or not; where it is not said, one does if that pays in
         one run.
+    awake : bool
+        Whether kernels follow each other so closely that helpers are found awake.
 
     Raises
     ------
@@ -121,10 +129,10 @@ def choose(
     able = [backend for backend, refusal in candidates if refusal is None]
     ratios = tuple([desk.ratio(backend, able, work.key) for backend in able])
     answers = tuple([(label(backend), refusal) for backend, refusal in candidates])
-    key = (work, forced, ratios, frozenset(built), answers, going)
+    key = (work, forced, ratios, frozenset(built), answers, going, awake)
     found = desk.decisions.get(key)
     if found is None:
-        found = _decide(desk, work, candidates, able, ratios, forced, built, going)
+        found = _decide(desk, work, candidates, able, ratios, forced, built, going, awake)
         if len(desk.decisions) >= _REMEMBERED:
             desk.decisions.clear()
         desk.decisions[key] = found
@@ -140,6 +148,7 @@ def _decide(
     forced: str | None,
     built: Set[str],
     going: bool | None,
+    awake: bool,
 ) -> Decision:
     names = {backend.name for backend in able}
     # A backend with another engine has not refused.
@@ -151,7 +160,7 @@ def _decide(
     unbuilt: list[Estimate] = []
     home = desk.way_home(candidates) if work.to_host else None
     for backend, ratio in zip(able, ratios, strict=True):
-        rates = desk.rates_of(backend, label(backend) in built)
+        rates = desk.rates_of(backend, label(backend) in built, awake)
         if home is not None and not rates.device:
             rates = replace(rates, transfer=home.home, copy=home.copy)
         found = price(work, backend.name, rates, ratio, getattr(backend, "engine", ""))
@@ -228,65 +237,35 @@ def learn(decision: Decision, work: Work, profile: Profile, measured: float | No
     return replace(decision, measured=measured)
 
 
-# How sure the forecast has to be before an operation is made to wait, and how much waiting may
-# cost where threads cannot win it back. Shares, not sizes: the sizes follow from the prices.
-_GAIN = {"calibrated": 0.10, "defaults": 0.25}
-_LOSS = 0.04
-#: Where the search begins and ends, in elements.
-_SMALLEST, _LARGEST = 1 << 6, 1 << 32
-
-
-def defer_floor(cost_class: str, dtype: numpy.dtype, profile: Profile) -> int:
+def defer_floor(cost_class: str, dtype: numpy.dtype, profile: Profile, built: bool = True) -> int:
     """Return from how many bytes of an operand on it pays to plan a single operation.
 
     That is where the planned path (recorded, planned, shared out among the threads) is predicted to
     beat plain NumPy by a tenth, or by a quarter where the prices are shipped ones; or, where
     neither threads nor a compiled loop can do that, where planning costs less than four hundredths
-    of the operation. Both are solved from the prices, once per profile.
+    of the operation. Both are solved from the prices, once per profile. Unless it is ``built``, a
+    compiled loop of the operation is not counted on.
     """
     floors = _desk(profile).floors
-    found = floors.get((cost_class, dtype.char))
+    key = cost_class, dtype.char, built
+    found = floors.get(key)
     if found is None:
-        found = floors[cost_class, dtype.char] = _solve_floor(cost_class, dtype, profile)
+        found = floors[key] = solve_defer(cost_class, dtype, profile, built)
     return found
 
 
-def _solve_floor(cost_class: str, dtype: numpy.dtype, profile: Profile) -> int:
-    numpy_rates = replace(host_rates(profile, "serial"), overhead=0.0, call=0.0)
-    ways = _loops(cost_class, dtype, profile)
-    if profile.threads > 1:
-        ways.append(host_rates(profile, "threads"))
-    planning = profile.overhead["record"] + profile.overhead["plan"]
-    alone = planning + profile.overhead["run"]
-    gain = _GAIN.get(profile.source, _GAIN["defaults"])
+def trial_floor(cost_class: str, dtype: numpy.dtype, profile: Profile) -> int:
+    """Return from how many bytes of an operand on a compiled loop of an operation is worth a trial.
 
-    def pays(elements: int) -> bool:
-        work = _single(cost_class, dtype, elements)
-        fresh = 0 if work.bytes_written < SYSTEM_RECYCLES else work.bytes_written
-        plain = price(replace(work, bytes_fresh=fresh), "", numpy_rates).seconds
-        if alone <= _LOSS * plain:
-            return True
-        least = min([price(work, "", rates).seconds for rates in ways], default=math.inf)
-        return planning + least <= (1.0 - gain) * plain
-
-    return dtype.itemsize * _least(pays)
-
-
-#: Reductions that NumPy goes over its operand more than once for, and a compiled loop does not.
-_SEVERAL_PASSES = frozenset({"reduce_moments"})
-
-
-def _loops(cost_class: str, dtype: numpy.dtype, profile: Profile) -> list[Rates]:
-    """Return the rates of loops compiled for an operation; none where NumPy's own serves it."""
-    compiles = dtype.char in profile.compiled.get(cost_class, {})
-    if cost_class.startswith("reduce_") and cost_class not in _SEVERAL_PASSES:
-        compiles = False
-    if not compiles or native.missing() is not None:
-        return []
-    return [
-        replace(host_rates(profile, crew, "compiled"), compile=0.0)
-        for crew in ("serial", "threads")[: profile.threads]
-    ]
+    The clock will say whether it pays, so that the forecast may hope: that planning takes as long
+    as repeating a plan, and that the prices of the class are those of the operation. Where there is
+    none, nowhere.
+    """
+    desk = _desk(profile)
+    found = desk.trials.get((cost_class, dtype.char))
+    if found is None:
+        found = desk.trials[cost_class, dtype.char] = solve_trial(cost_class, dtype, profile)
+    return found
 
 
 def chain_floor(cost_class: str, dtype: numpy.dtype, profile: Profile) -> int:
@@ -301,56 +280,5 @@ def chain_floor(cost_class: str, dtype: numpy.dtype, profile: Profile) -> int:
     floors = _desk(profile).chains
     found = floors.get((cost_class, dtype.char))
     if found is None:
-        found = floors[cost_class, dtype.char] = _solve_chain(cost_class, dtype, profile)
+        found = floors[cost_class, dtype.char] = solve_chain(cost_class, dtype, profile)
     return found
-
-
-def _solve_chain(cost_class: str, dtype: numpy.dtype, profile: Profile) -> int:
-    numpy_rates = replace(host_rates(profile, "serial"), overhead=0.0, call=0.0)
-    loops = _loops(cost_class, dtype, profile)
-    known = profile.overhead
-    planning = known.get("replay", 2 * known["record"] + known["plan"])
-    gain = _GAIN.get(profile.source, _GAIN["defaults"])
-
-    def pays(elements: int) -> bool:
-        work = _single(cost_class, dtype, elements)
-        other = replace(work, ops=(("arith", dtype.char),))
-        both = replace(work, ops=(*work.ops, *other.ops))
-        plain = sum([price(one, "", numpy_rates).seconds for one in (work, other)])
-        fused = min([price(both, "", rates).seconds for rates in loops], default=math.inf)
-        return planning + fused <= (1.0 - gain) * plain
-
-    return dtype.itemsize * _least(pays)
-
-
-def _least(pays: Callable[[int], bool]) -> int:
-    """Return the number of elements from which on something pays, to two digits or so."""
-    high = _SMALLEST
-    while high < _LARGEST and not pays(high):
-        high *= 2
-    low = high // 2
-    while high - low > high // 64:
-        middle = (low + high) // 2
-        if pays(middle):
-            high = middle
-        else:
-            low = middle
-    return high
-
-
-def _single(cost_class: str, dtype: numpy.dtype, elements: int) -> Work:
-    """Return the work of one operation on ``dtype`` into fresh memory."""
-    size = dtype.itemsize * elements
-    step = (cost_class, dtype.char)
-    reduces = cost_class.startswith("reduce_")
-    written = dtype.itemsize if reduces else size
-    return Work(
-        elements=elements,
-        bytes_read=size,
-        bytes_written=written,
-        bytes_fresh=0 if recycled(written) else written,
-        ops=() if reduces else (step,),
-        reduction=step if reduces else None,
-        contiguous=True,
-        key="",
-    )

@@ -38,7 +38,7 @@ NUMPY: Mapping[str, Mapping[str, float]] = {
 OURS: Mapping[str, Mapping[str, float]] = {
     "running": {"*": 0.9, "q": 0.4, "Q": 0.4, "l": 0.4, "L": 0.4},
     "running cast": {"*": 0.45},
-    "running extreme": {"*": 2.0},
+    "running extreme": {"*": 2.3},
     "running across": {"*": 0.35},
     "running nan": {"*": 0.9},
     "mask": {"*": 0.2},

@@ -14,6 +14,8 @@ from __future__ import annotations
 import math
 import threading
 
+from dispatcharr._forks import shared
+
 __all__ = ["Account"]
 
 
@@ -42,7 +44,7 @@ class Account:
         self.price = price
         self.balance = 0.0
         self.bought = False
-        self._lock = threading.Lock()
+        self._lock = shared(threading.Lock())
 
     def credit(self, saving: float) -> bool:
         """Credit what this use would save, and return whether it is to buy now.

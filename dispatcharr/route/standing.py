@@ -14,26 +14,29 @@ from __future__ import annotations
 import weakref
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy
 
+from dispatcharr import _config
 from dispatcharr._config import Options
 from dispatcharr.backends import registry
 from dispatcharr.backends.base import Backend, label
+from dispatcharr.kernels import crew
 from dispatcharr.plan.region import Region
 from dispatcharr.plan.work import Whereabouts, Work, located, whereabouts
 from dispatcharr.route import profile as profiles
 from dispatcharr.route import router
 from dispatcharr.route.moving import Ledger, departed, trade_of
-from dispatcharr.route.rents import Rent, rent_of
+from dispatcharr.route.rents import Rent, rent_of, runs_stood_for
 from dispatcharr.storage import places
 
 __all__ = [
+    "DECIDED_BY",
     "Standing",
     "able",
     "bar",
     "forget",
-    "is_current",
     "quarantine",
     "route",
     "settled",
@@ -42,8 +45,8 @@ __all__ = [
 
 #: Seconds of kernel time after which a decision is made anew: it then costs under 2 %.
 _DECIDING = 2e-3
-#: Runs between two looks at whether a decision still holds.
-_UNASKED = 32
+#: Share of the kernels' time that asking may cost, and most runs that do not ask for that reason.
+_SHARE, _MOST_UNASKED = 0.02, 256
 #: Decisions kept for one region, by where its buffers are.
 _MOST_PLACES = 64
 
@@ -58,6 +61,10 @@ _barred: weakref.WeakKeyDictionary[Region, dict[str, str]] = weakref.WeakKeyDict
 _quarantined: set[tuple[str, Hashable]] = set()
 #: Another one whenever somebody is to be asked for a kernel no more.
 _era = object()
+#: What a decision was made on: names of modules, and context variables.
+DECIDED_BY: tuple[Any, ...] = (
+    (globals(), "_era"), *profiles.DECIDED_BY, *registry.DECIDED_BY, *_config.DECIDED_BY,
+)  # fmt: skip
 _WRONG = "it disagreed with NumPy on this kernel"
 
 
@@ -113,7 +120,7 @@ class Standing:
     """
 
     __slots__ = (
-        "asked", "backend", "better", "candidates", "decision", "due", "era", "every", "profile",
+        "asked", "backend", "better", "candidates", "decision", "due", "every", "profile",
         "rent",
         "saving", "trade", "work",
     )  # fmt: skip
@@ -128,7 +135,6 @@ class Standing:
         going: bool | None = None,
     ) -> None:
         self.work = work
-        self.era = _era
         self.asked = chosen.backend, chosen.engine
         self.profile = profiles.current(chosen.threads)
         self.candidates = registry.candidates()
@@ -166,17 +172,22 @@ class Standing:
             and self.candidates is registry.candidates()
         )
 
-    def take(self) -> int:
-        """Return how many runs need not ask, and count them as run."""
-        runs = min(self.due - 1, _UNASKED)
-        self.due -= runs
+    def take(self, cost: float = 0.0) -> int:
+        """Return how many runs need not ask, and count them as run.
+
+        ``cost`` is what asking has cost this time: long programs are dear to decide on.
+        """
+        worth = int(cost / (_SHARE * max(self.decision.expected, 1e-7)))
+        runs = max(self.due - 1, min(worth, _MOST_UNASKED))
+        self.due = 1
         return runs
 
     def pay(self, rent: Rent, region: Region, inputs: _Arrays, outputs: _Arrays) -> bool:
         """Credit one run to both accounts, pay what is due, and say whether the kernel is there."""
-        if rent.load.credit(self.saving):
+        saving = self.saving * runs_stood_for()
+        if rent.load.credit(saving):
             _order(self.better, region, inputs, outputs, stored=True)
-        rent.build.credit(self.saving)
+        rent.build.credit(saving)
         if not rent.load.bought:
             return False
         if _is_built(self.better, region):
@@ -283,18 +294,13 @@ def _in_use(
     return found
 
 
-def is_current(stood: Standing, chosen: Options) -> bool:
-    """Return whether nothing has changed that a decision was made on."""
-    return stood.era is _era and stood.is_for(chosen)
-
-
 def settled(region: Region, chosen: Options) -> Standing | None:
     """Return the decision in use if it will not change for some runs, None if each has to ask.
 
     Where a device is in use, or a better kernel is being saved for, every run has to be told of.
     """
     found = _standing.get(region)
-    if found is None or places.enabled() or found.rent is not None or not found.holds(chosen):
+    if found is None or places.enabled() or found.rent is not None or not found.is_for(chosen):
         return None
     return found
 
@@ -364,7 +370,7 @@ def route(
         refusals = _only(engine, why, backends, refusals)
     candidates = list(zip(backends, refusals, strict=True))
     profile = profiles.current(chosen.threads)
-    decision = router.choose(work, candidates, profile, forced, built, going)
+    decision = router.choose(work, candidates, profile, forced, built, going, crew.is_awake())
     if failed:
         decision = replace(decision, failed=tuple(failed.items()))
     return decision, _labelled(backends, decision.estimate.label)

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy
 
 from dispatcharr._errors import VerificationWarning, user_level
 from dispatcharr.backends.base import Backend
-from dispatcharr.plan.reference import disagreement
+from dispatcharr.plan.reference import disagreement, same
 from dispatcharr.plan.region import Region
-from dispatcharr.plan.reproducer import write_call, write_kernel
+from dispatcharr.plan.reproducer import call_of, write_call, write_kernel
 from dispatcharr.route import standing
 from dispatcharr.storage import places
 
-__all__ = ["before", "is_due", "tell", "tell_of_call", "verify"]
+__all__ = ["agree", "before", "is_due", "tell", "tell_of_call", "tell_of_road", "verify"]
 
 #: Not the program's own generator, whose numbers are the program's.
 _random = random.Random()
@@ -76,14 +77,48 @@ def verify(region: Region, inputs: _Arrays, outputs: _Arrays, backend: Backend) 
     return False
 
 
+def agree(made: numpy.ndarray, wanted: numpy.ndarray) -> bool:
+    """Return whether a result is NumPy's to the bit; any NaN is as good as another."""
+    if made.dtype != wanted.dtype or made.shape != wanted.shape:
+        return False
+    return bool(numpy.all(same(made, wanted)))
+
+
 def tell_of_call(
-    name: str, call: str, values: _Arrays, got: numpy.ndarray, wanted: numpy.ndarray
+    name: str,
+    call: str,
+    values: _Arrays,
+    got: numpy.ndarray,
+    wanted: numpy.ndarray,
+    whose: str = "kernel",
 ) -> None:
     """Warn that a compiled call was wrong, and keep it: see ``write_call``."""
-    bad = (got != wanted) & ~((got != got) & (wanted != wanted))
-    text = f"{name} disagreed with NumPy: {int(bad.sum())} of {bad.size} elements."
-    kept = write_call(call, values, got[bad][:1000], wanted[bad][:1000], text)
-    tell(f"{name} disagreed with NumPy", "kernel will not be used again", kept)
+    if got.shape == wanted.shape:
+        bad = ~same(got, wanted)
+        text = f"{int(bad.sum())} of {bad.size} elements"
+        got, wanted = got[bad], wanted[bad]
+    else:
+        text = f"the shape is {got.shape}, not {wanted.shape}"
+    about = f"{name} disagreed with NumPy: {text}."
+    kept = write_call(call, values, got.ravel()[:1000], wanted.ravel()[:1000], about)
+    tell(f"{name} disagreed with NumPy", f"{whose} will not be used again", kept)
+
+
+def tell_of_road(
+    name: str,
+    road: str,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    wrong: Sequence[tuple[numpy.ndarray, numpy.ndarray]],
+    several: bool,
+) -> None:
+    """Warn that kernels answered a call wrongly, and keep it: see ``call_of``.
+
+    ``wrong`` are the results that differ, each with NumPy's; ``several`` says whether the call
+    gives a tuple of them.
+    """
+    call, values = call_of(road, args, kwargs)
+    tell_of_call(name, "*" * several + call, values, *wrong[0], "kernels")
 
 
 def tell(what: str, consequence: str, kept: str) -> None:

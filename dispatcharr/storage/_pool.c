@@ -425,46 +425,9 @@ py_state(PyObject *module, PyObject *unused)
                          found[2], "limit", found[3], "hits", found[4], "misses", found[5]);
 }
 
-/* point(address, places, arrays): write where arrays begin into a table of words. */
-static PyObject *
-py_point(PyObject *module, PyObject *const *args, Py_ssize_t given)
-{
-    if (given != 3 || !PyTuple_CheckExact(args[1])) {
-        PyErr_SetString(PyExc_TypeError, "point: wanted an address, a tuple and arrays");
-        return NULL;
-    }
-    int64_t *words = PyLong_AsVoidPtr(args[0]);
-    PyObject *arrays = words == NULL ? NULL : PySequence_Fast(args[2], "point: wanted arrays");
-    if (arrays == NULL) {
-        return NULL;
-    }
-    Py_ssize_t count = PyTuple_GET_SIZE(args[1]);
-    if (PySequence_Fast_GET_SIZE(arrays) != count) {
-        PyErr_SetString(PyExc_ValueError, "point: wanted as many places as arrays");
-        Py_DECREF(arrays);
-        return NULL;
-    }
-    for (Py_ssize_t i = 0; i < count; i++) {
-        PyObject *one = PySequence_Fast_GET_ITEM(arrays, i);
-        Py_ssize_t place = PyLong_AsSsize_t(PyTuple_GET_ITEM(args[1], i));
-        if (!PyArray_Check(one) || (place == -1 && PyErr_Occurred())) {
-            if (!PyErr_Occurred()) {
-                PyErr_SetString(PyExc_TypeError, "point: wanted NumPy arrays");
-            }
-            Py_DECREF(arrays);
-            return NULL;
-        }
-        words[place] = (int64_t)(intptr_t)PyArray_DATA((PyArrayObject *)one);
-    }
-    Py_DECREF(arrays);
-    Py_RETURN_NONE;
-}
-
 static PyMethodDef methods[] = {
     {"empty", (PyCFunction)(void (*)(void))py_empty, METH_FASTCALL,
      "An uninitialised array of a shape, a dtype and strides (None for C order), of the pool."},
-    {"point", (PyCFunction)(void (*)(void))py_point, METH_FASTCALL,
-     "Write where arrays begin into a table of words."},
     {"enter", py_enter, METH_NOARGS, "Allocate arrays by the pool; return what did it before."},
     {"leave", py_leave, METH_O, "Allocate arrays by what `enter` returned."},
     {"set_limit", py_set_limit, METH_O, "Set how many bytes may be kept."},

@@ -59,16 +59,21 @@ from dispatcharr.storage.runs import (
 )  # fmt: skip
 
 __all__ = [
-    "SMALL", "address", "adopt", "any_assigned", "assign", "away", "counters", "device_in_use",
-    "duplicated", "enabled", "expect", "forget_all", "home", "host_write", "in_use", "is_assigned",
-    "is_away", "is_placed", "look", "observe", "on_home", "patch", "read", "received", "refusal",
-    "running", "sent", "state", "target", "use", "watch", "writing", "written",
+    "DECIDED_BY", "SMALL", "address", "adopt", "any_assigned", "assign", "away", "counters",
+    "device_in_use", "duplicated", "enabled", "expect", "forget_all", "home", "host_write",
+    "in_use", "is_assigned", "is_away", "is_placed", "look", "observe", "on_home", "patch",
+    "read", "received", "refusal", "running", "sent", "state", "target", "use", "watch",
+    "writing", "written",
 ]  # fmt: skip
 
 #: A view of more than this part of its root comes home with all of it.
 _PART = 4
 #: What a look at a few bytes on a device costs, and a byte of all of them: seconds.
 _LOOK, _BYTE = 20e-6, 1 / 20e9
+
+
+#: What :func:`enabled` answers from: the name of a module.
+DECIDED_BY = ((vars(mirrors), "_device"),)
 
 
 def enabled() -> bool:

@@ -8,7 +8,6 @@ pool own their data as any others do.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import numpy
@@ -26,7 +25,6 @@ if not variable("DISPATCHARR_PURE_PYTHON"):
 __all__ = [
     "FLOOR",
     "HANDLER",
-    "POINTS",
     "SYSTEM_RECYCLES",
     "MemoryPool",
     "empty",
@@ -34,7 +32,6 @@ __all__ = [
     "get_default_memory_pool",
     "leave",
     "machine_memory",
-    "point",
     "recycled",
 ]  # fmt: skip
 
@@ -99,15 +96,6 @@ def empty(
     if strides is None:
         return numpy.empty(shape, dtype)
     return numpy.ndarray(shape, dtype, strides=strides)
-
-
-#: Whether :func:`point` can be had.
-POINTS: bool = hasattr(_compiled, "point")
-
-
-def point(address: int, places: tuple[int, ...], arrays: Sequence[numpy.ndarray]) -> None:
-    """Write where arrays begin into a table of 64-bit words at an address, each at its place."""
-    _compiled.point(address, places, arrays)
 
 
 def enter() -> Any:

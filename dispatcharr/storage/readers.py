@@ -8,16 +8,20 @@ first is weak, so a pending array that nobody wants any more disappears from the
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from dispatcharr._forks import shared
+
 __all__ = [
     "Reader",
     "Watch",
     "any_pending",
+    "ask_of_others",
     "observe",
     "pending_arrays",
     "readers_of",
@@ -31,7 +35,7 @@ __all__ = [
 _readers: dict[int, dict[int, Reader]] = {}
 #: What waits without reading anything: numbers that are still to be generated.
 _rootless: dict[int, Reader] = {}
-_lock = threading.RLock()
+_lock = shared(threading.RLock())
 #: Readers whose arrays are gone. Their callback is no function of Python's: one of those would
 #: swallow an interrupt that comes while it runs.
 _dead: deque[Any] = deque()
@@ -47,6 +51,11 @@ _PATIENCE = 32
 _LOOK = 0.05
 _observers: list[Callable[[int], None]] = []
 _settlers: list[Callable[[], None]] = []
+#: A kernel that is not in the table: its ticket, its thread, ids of the roots that it reads.
+Other = tuple[int, int, tuple[int, ...]]
+_others: list[Callable[[], list[Other]]] = []
+#: Seconds between looks for the end of one of those, which is told to nobody.
+_GLANCE = 2e-4
 
 
 class Reader(weakref.ref):  # type: ignore[type-arg]
@@ -153,6 +162,18 @@ def settle_with(settle: Callable[[], None]) -> None:
     _settlers.append(settle)
 
 
+def ask_of_others(running: Callable[[], list[Other]]) -> None:
+    """Have ``running`` asked which kernels read besides those in the table.
+
+    Their tickets are negative.
+    """
+    _others.append(running)
+
+
+def _other() -> list[Other]:
+    return [one for running in _others for one in running()]
+
+
 def _settle() -> None:
     for settle in _settlers:
         settle()
@@ -169,10 +190,10 @@ def any_pending() -> bool:
     """Return whether any pending array, or any kernel that runs, reads any root."""
     _settle()
     if not _readers and not _running:
-        return False
+        return bool(_other())
     with _lock:
         _sweep()
-        return bool(_readers) or bool(_running)
+        return bool(_readers) or bool(_running) or bool(_other())
 
 
 def readers_of(root: int) -> list[Any]:
@@ -253,9 +274,8 @@ def wait_until_unread(root: int) -> None:
     _waiting.append(root)
     try:
         with _running_changed:
-            while earlier & _running.keys():
-                _running_changed.wait(_LOOK)
-                earlier &= _reading_now(root)
+            while earlier := earlier & _reading_now(root):
+                _running_changed.wait(_LOOK if earlier & _running.keys() else _GLANCE)
     finally:
         _waiting.remove(root)
 
@@ -272,4 +292,21 @@ def _reading_now(root: int) -> set[int]:
                 _tell()
         elif root in one.roots and one.thread != here:
             found.add(key)
+    found |= {key for key, thread, roots in _other() if root in roots and thread != here}
     return found
+
+
+def _in_child() -> None:
+    """Forget the kernels of threads that a fork left behind: they would read for ever."""
+    global _running_changed
+    _running_changed = threading.Condition()
+    here = threading.get_ident()
+    for key, reference in list(_running.items()):
+        one = reference()
+        if one is None or one.thread != here:
+            _running.pop(key, None)
+    _tell()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)

@@ -82,15 +82,17 @@ def fetch() -> None:
 
 
 def run(
-    folder: Path, module: str = OURS, examples: int = 100, more: tuple[str, ...] = ()
-) -> Outcome:
-    """Run the suite on a namespace; what it prints goes where ours does."""
+    folder: Path, module: str = OURS, examples: int = 100, files: tuple[str, ...] = (),
+    more: tuple[str, ...] = (),
+) -> Outcome:  # fmt: skip
+    """Run the suite, or some of its files, on a namespace; what it prints goes where ours does."""
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch) / "report.xml"
         command = [
-            sys.executable, "-m", "pytest", "array_api_tests", "-q", "--tb=short", "-rfE",
+            sys.executable, "-m", "pytest", "-q", "--tb=short", "-rfE",
             "-W", "ignore", "-p", "no:cacheprovider", "-o", "xfail_strict=true",
             "--disable-deadline", f"--max-examples={examples}", f"--junitxml={report}", *more,
+            *([f"array_api_tests/test_{name}.py" for name in files] or ["array_api_tests"]),
         ]  # fmt: skip
         if module == OURS:
             command.append(f"--xfails-file={EXPECTED}")
@@ -128,6 +130,10 @@ def main() -> int:
     parser.add_argument("--fetch", action="store_true", help=f"make one in {CHECKOUT}")
     parser.add_argument("--module", default=OURS, help="the namespace (default: %(default)s)")
     parser.add_argument("--examples", type=int, default=100, help="per test (default: 100)")
+    parser.add_argument(
+        "--file", action="append", default=[], metavar="NAME",
+        help="only test_NAME.py of the suite; may be given again",
+    )  # fmt: skip
     given, more = parser.parse_known_args()
     if given.fetch and isinstance(located(given.path), str):
         fetch()
@@ -135,7 +141,7 @@ def main() -> int:
     if isinstance(folder, str):
         print(f"array-api: {folder}", file=sys.stderr)
         return 2
-    outcome = run(folder, given.module, given.examples, tuple(more))
+    outcome = run(folder, given.module, given.examples, tuple(given.file), tuple(more))
     print(f"{given.module}, version {VERSION}, {given.examples} examples: {outcome}")
     return int(bool(outcome.failed))
 

@@ -55,6 +55,36 @@ def test_results_without_axes_are_arrays(name: str) -> None:
     assert found.__array_namespace__() is xp
 
 
+OPERATIONS: dict[str, Callable[[Any], Any]] = {
+    "+": lambda m: m + 1,
+    "reflected": lambda m: 2 - m,
+    "**": lambda m: m**2,
+    "abs": abs,
+    "-": lambda m: -m,
+    "<": lambda m: m < 3,
+    "==": lambda m: m == m,
+    "both": lambda m: m * m,
+    "again": lambda m: (m + 1) / 2,
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operators_on_such_results_give_such_results(name: str) -> None:
+    found = OPERATIONS[name](xp.mean(xp.asarray([1.0, 2.0])))
+    assert type(found) is np.ndarray
+    assert found.shape == ()
+    same(found, OPERATIONS[name](numpy.float64(1.5)))
+    with np.record_dispatch():
+        assert type(OPERATIONS[name](xp.asarray(2.0))) is np.ndarray
+
+
+def test_operators_on_the_programs_own_arrays_are_numpys() -> None:
+    own = np.array(2.0)
+    assert type(own + 1) is numpy.float64
+    assert xp.asarray(own) is own
+    assert type(own + 1) is numpy.float64
+
+
 def test_the_plain_namespace_keeps_numpys_scalars() -> None:
     x = np.arange(3.0)
     assert type(np.sum(x)) is numpy.float64

@@ -8,12 +8,14 @@ import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from comparing import Comparison, compare, known_differences, unused
+from page import figures, groups, with_section
 from reporting import as_data, badge, table
 from running import MODES, NUMPY, Outcomes, run_file
 from suite import available, lay_out
@@ -35,6 +37,8 @@ def main(given: list[str] | None = None) -> int:
         asked.json.write_text(json.dumps(as_data(compared), indent=1) + "\n", "utf-8")
     if asked.badge:
         asked.badge.write_text(badge(as_data(compared)), "utf-8")
+    if asked.page:
+        _write_page(asked.page, as_data(compared))
     wrong = [(*key, t, one) for key, one in compared.items() for t in one.unlisted]
     for _, mode, test, one in wrong:
         print(f"unlisted, {mode}: {test}: {one.failures[test].splitlines()[0][:200]}")
@@ -42,6 +46,11 @@ def main(given: list[str] | None = None) -> int:
     for pattern in stale:
         print(f"listed, but passes: {pattern}")
     return 1 if wrong or stale else 0
+
+
+def _write_page(path: Path, data: dict[str, Any]) -> None:
+    text = with_section(path.read_text("utf-8"), "figures", figures(data))
+    path.write_text(with_section(text, "groups", groups(known_differences())), "utf-8")
 
 
 def _is_asked(name: str, asked: list[str]) -> bool:
@@ -93,11 +102,17 @@ def _arguments(given: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--mode", action="append", choices=modes, help="all, unless named")
     parser.add_argument("--json", type=Path, help="file for everything that was found")
     parser.add_argument("--badge", type=Path, help="file for a badge with the worst mode's share")
+    parser.add_argument("--page", type=Path, help="page whose figures and groups to write anew")
     parser.add_argument("--keep", type=Path, help="folder that keeps NumPy's outcomes between runs")
     parser.add_argument(
-        "--timeout", type=float, default=600, help="seconds that a file may take (600)"
+        "--timeout", type=float, default=300, help="seconds without a test that ended (300)"
     )
-    return parser.parse_args(given)
+    asked = parser.parse_args(given)
+    if (asked.badge or asked.page) and (asked.file or asked.mode):
+        parser.error(
+            "a badge and a page show every file in every mode: leave --file and --mode out"
+        )
+    return asked
 
 
 if __name__ == "__main__":

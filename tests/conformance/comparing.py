@@ -64,11 +64,15 @@ class Comparison:
         Those of them that do not pass here, with what they say.
     unlisted : list of str
         Failures that are not on the list.
+    planned, waited : int
+        Elementwise operations that were planned, and those of them that waited.
     """
 
     total: int
     failures: dict[str, str]
     unlisted: list[str]
+    planned: int = 0
+    waited: int = 0
 
     @property
     def passed(self) -> int:
@@ -92,7 +96,7 @@ def compare(numpys: Outcomes, ours: Outcomes, mode: str, known: Iterable[Differe
     }
     known = list(known)
     unlisted = [test for test in failures if not any(d.covers(test, mode) for d in known)]
-    return Comparison(len(wanted), failures, unlisted)
+    return Comparison(len(wanted), failures, unlisted, ours.planned, ours.waited)
 
 
 def unused(

@@ -4,13 +4,18 @@ It runs in the process of the tests. A process that dies leaves the name of the 
 of. What it is told comes by environment variables: ``CONFORMANCE_RECORD``, the file to write;
 ``CONFORMANCE_DONE``, a file of tests not to be run again; ``CONFORMANCE_OPTIONS``, options of the
 package under test, as JSON.
+
+pytest runs each test inside ``warnings.catch_warnings``, where next to nothing would wait. So the
+filters that a test finds count as the program's own, as they are for users; blocks that the test
+itself enters count as such. Planned operations are counted, and those of them that waited.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +24,9 @@ import pytest
 #: Outcomes from the best to the worst; a test's is the worst of its parts.
 _ORDER = ("passed", "xpassed", "xfailed", "skipped", "failed")
 _seen: dict[str, tuple[str, str]] = {}
+#: Elementwise operations that were planned since the last line was written, and that waited.
+_counts = {"planned": 0, "waited": 0}
+_as_a_program: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 def _write(**line: Any) -> None:
@@ -38,6 +46,26 @@ def pytest_configure(config: pytest.Config) -> None:
     _config.set_process(options, "conformance")
     follow_process_options()
     assert dispatcharr.sum is not None
+    _prepare()
+
+
+def _prepare() -> None:
+    """Have filters count as they do for programs, and operations counted."""
+    global _as_a_program
+    from dispatcharr.expr.build import own_filters
+    from dispatcharr.face import creation, elementwise, operators, waiting
+
+    may_wait = waiting.may_wait
+
+    def counted(*given: Any) -> bool:
+        waits = may_wait(*given)
+        _counts["planned"] += 1
+        _counts["waited"] += waits
+        return waits
+
+    for module in (waiting, elementwise, operators, creation):
+        module.may_wait = counted  # type: ignore[attr-defined]
+    _as_a_program = own_filters
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -51,9 +79,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
     _write(test=item.nodeid, outcome="started")
     _seen.pop(item.nodeid, None)
-    result = yield
+    _counts.update(planned=0, waited=0)
+    with _as_a_program():
+        result = yield
     outcome, message = _seen.get(item.nodeid, ("failed", "it left no report"))
-    _write(test=item.nodeid, outcome=outcome, message=message)
+    _write(test=item.nodeid, outcome=outcome, message=message, **_counts)
     return result  # type: ignore[return-value]
 
 

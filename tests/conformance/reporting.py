@@ -43,6 +43,15 @@ def table(compared: Compared) -> str:
     )
 
 
+def operations(comparisons: Iterable[Comparison]) -> dict[str, int]:
+    """Return how many elementwise operations were planned, and how many of them waited."""
+    held = list(comparisons)
+    return {
+        "planned": sum(one.planned for one in held),
+        "waited": sum(one.waited for one in held),
+    }
+
+
 def _axes(compared: Compared) -> tuple[list[str], list[str]]:
     files = list(dict.fromkeys(file for file, _ in compared))
     return files, list(dict.fromkeys(mode for _, mode in compared))
@@ -51,13 +60,19 @@ def _axes(compared: Compared) -> tuple[list[str], list[str]]:
 def as_data(compared: Compared) -> dict[str, Any]:
     """Return everything that was found, for JSON."""
     files, modes = _axes(compared)
-    sums = {m: share(one for (_, at), one in compared.items() if at == m) for m in modes}
+    found = {m: [one for (_, at), one in compared.items() if at == m] for m in modes}
+    sums = {mode: share(held) for mode, held in found.items()}
     return {
         "numpy": numpy.__version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "modes": {
-            mode: {"passed": passed, "of": total, "percent": percent(passed, total)}
+            mode: {
+                "passed": passed,
+                "of": total,
+                "percent": percent(passed, total),
+                "elementwise": operations(found[mode]),
+            }
             for mode, (passed, total) in sums.items()
         },
         "files": {

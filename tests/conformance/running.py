@@ -37,10 +37,20 @@ HERE = Path(__file__).resolve().parent
 
 @dataclass
 class Outcomes:
-    """What became of the tests of one file, by their names."""
+    """What became of the tests of one file.
+
+    Attributes
+    ----------
+    results, messages : dict
+        Outcomes, and what failures said, by the tests' names.
+    planned, waited : int
+        Elementwise operations of numbers that were planned, and those of them that waited.
+    """
 
     results: dict[str, str]
     messages: dict[str, str]
+    planned: int = 0
+    waited: int = 0
 
 
 def run_file(tree: Path, name: str, mode: str, scratch: Path, seconds: float) -> Outcomes:
@@ -57,7 +67,7 @@ def run_file(tree: Path, name: str, mode: str, scratch: Path, seconds: float) ->
     scratch : Path
         An empty folder for files of this run.
     seconds : float
-        How long a process may take.
+        After how long without a test that ended a process is given up.
     """
     record, done = scratch / "record.jsonl", scratch / "done.txt"
     found = Outcomes({}, {})
@@ -87,14 +97,21 @@ def _process(
         f"--timeout={TEST_SECONDS}", "--tb=short", "--available-memory=1GB",
         str(tree / BELOW / name),
     ]  # fmt: skip
-    try:
-        ended = subprocess.run(
-            command, cwd=record.parent, env=_environment(mode, record, done), timeout=seconds,
-            capture_output=True, text=True, encoding="utf-8", errors="replace", check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return "no answer in time", ""
-    return ended.returncode, ended.stdout + ended.stderr
+    with subprocess.Popen(
+        command, cwd=record.parent, env=_environment(mode, record, done), stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace",
+    ) as process:  # fmt: skip
+        written = -1
+        while True:
+            try:
+                said, _ = process.communicate(timeout=seconds)
+            except subprocess.TimeoutExpired:
+                # However slow the machine is, a file may take its time as long as tests end.
+                if written == (written := record.stat().st_size):
+                    process.kill()
+                    return "no answer in time", ""
+            else:
+                return process.returncode, said
 
 
 def _environment(mode: str, record: Path, done: Path) -> dict[str, str]:
@@ -125,6 +142,8 @@ def _take(record: Path, found: Outcomes) -> str | None:
         running = None
         test = line["test"].removeprefix(f"{BELOW}/")
         found.results[test] = line["outcome"]
+        found.planned += line.get("planned", 0)
+        found.waited += line.get("waited", 0)
         if line.get("message"):
             found.messages[test] = line["message"]
     return running

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from comparing import Difference, compare, known_differences, unused
+from page import groups, with_section
 from reporting import as_data, badge, percent, table
 from rewriting import rewritten
 from running import MODES, NUMPY, Outcomes
@@ -123,3 +125,33 @@ def test_shares_are_rounded_down() -> None:
     compared = {("f", "auto"): compare(NUMPYS, OURS, "auto", [])}
     assert "50.00" in table(compared)
     assert "50.00 %" in badge(as_data(compared))
+
+
+@shipped
+@pytest.mark.timeout(300)
+def test_operations_wait_where_everything_is_deferred(tmp_path: Path) -> None:
+    path = tmp_path / "found.json"
+    asked = ["--file=errstate", "--file=ufunclike", "--mode=deferred", "--mode=auto"]
+    ended = harness(*asked, f"--json={path}", seconds=290)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    modes = json.loads(path.read_text("utf-8"))["modes"]
+    deferred, auto = modes["deferred"]["elementwise"], modes["auto"]["elementwise"]
+    # Those that do not wait are inside blocks that listen for warnings, or have modes that raise.
+    assert deferred["waited"] > deferred["planned"] / 2 > 10
+    assert auto["planned"] < deferred["planned"]
+
+
+def test_a_badge_is_not_made_of_some_files() -> None:
+    ended = harness("--file=errstate", "--badge=badge.svg", seconds=60)
+    assert ended.returncode == 2
+    assert "leave --file and --mode out" in ended.stderr
+
+
+def test_page_and_badge_say_the_same_and_what_the_list_says() -> None:
+    text = (ROOT / "docs" / "conformance.md").read_text("utf-8")
+    assert with_section(text, "groups", groups(known_differences())) == text
+    shares = re.findall(r"^\| `\w+` \|.* ([\d.]+) % \|", text, re.MULTILINE)
+    assert len(shares) == len(MODES) - 1
+    assert f">{min(shares, key=float)} %<" in (ROOT / "docs" / "conformance.svg").read_text("utf-8")
+    with pytest.raises(ValueError, match="no section 'figures'"):
+        with_section("", "figures", "")

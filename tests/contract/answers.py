@@ -19,6 +19,7 @@ import pytest
 import dispatcharr as np
 from dispatcharr._config import options
 from dispatcharr.backends import registry
+from dispatcharr.expr.build import own_filters
 
 #: The backend that all tests are to run on, or "auto".
 ASKED = options().backend
@@ -77,8 +78,9 @@ def ask(function: Callable[..., Any], *args: Any) -> Answer:
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
         try:
-            found = function(*args)
-            value, owns = plain(found), owns_memory(found)
+            with own_filters():  # what may warn waits too, and is looked at in here
+                found = function(*args)
+                value, owns = plain(found), owns_memory(found)
         except Exception as raised:
             error = raised
     warned = sorted((w.category.__name__, str(w.message)) for w in heard)

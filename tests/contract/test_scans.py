@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -222,6 +223,47 @@ def test_running(name: str, code: str) -> None:
             agree(RUNNING[name], host, layout)
 
 
+@pytest.mark.parametrize("code", ["f4", "f8"])
+@pytest.mark.parametrize("name", ["maximum", "minimum"])
+def test_running_extremes_take_numpys_zero(name: str, code: str) -> None:
+    """Where no NaN comes first, and nothing else decides."""
+    made = numpy.random.default_rng(1)
+    ends = numpy.array([0.0, -0.0, 0.0, -0.0, -numpy.inf if name == "maximum" else numpy.inf])
+    for size in (2049, 2400):
+        host = made.choice(ends, size).astype(code)
+        host[-9] = numpy.nan
+        for _, layout in itertools.chain(layouts(host), grids(host)):
+            for dtype in (None, "f4", "f8"):
+                agree(lambda m, a, d=dtype: getattr(m, name).accumulate(a, dtype=d), host, layout)
+
+
+@pytest.mark.parametrize("shape", [(300, 1), (1, 300), (300, 1, 4), (2, 90, 1, 2), (1, 3, 1, 70)])
+def test_sums_with_an_initial_element(shape: tuple[int, ...]) -> None:
+    host = values("f8", numpy.prod(shape), False).reshape(shape)
+    for axis, dtype in itertools.product(range(-1, len(shape)), (None, "f4")):
+        agree(lambda m, a, x=axis, d=dtype: m.cumulative_sum(a, axis=x, dtype=d,
+              include_initial=True), host, lambda a: a)  # fmt: skip
+
+
+ODD: dict[str, Call] = {
+    "initial 0": lambda m, a: m.cumulative_sum(a, include_initial=0),
+    "initial 1": lambda m, a: m.cumulative_sum(a, include_initial=1),
+    "initial None": lambda m, a: m.cumulative_sum(a, include_initial=None),
+    "initial False": lambda m, a: m.cumulative_sum(a, include_initial=numpy.False_),
+    "axis False": lambda m, a: m.compress(a > 0, a, axis=False),
+    "axis of NumPy": lambda m, a: m.compress(a > 0, a, axis=numpy.int64(0)),
+    "take False": lambda m, a: m.take(a, m.arange(70), axis=False),
+    "cumsum False": lambda m, a: m.cumsum(a, axis=False),
+    "side of arrays": lambda m, a: m.searchsorted(a, a, side=numpy.array(["left", "right"])),
+    "mode of arrays": lambda m, a: m.take(a, m.arange(70), mode=numpy.array(["raise", "clip"])),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_arguments_mean_what_they_mean_to_numpy(name: str) -> None:
+    agree(ODD[name], values("f8", 500, False), lambda a: a)
+
+
 @pytest.mark.parametrize("code", ("i2", "f4", "f8", "?", "c16"))
 @pytest.mark.parametrize("axis", [0, 1, -1, 5, None, 1.5])
 def test_running_along_axes(axis: Any, code: str) -> None:
@@ -291,6 +333,42 @@ def test_histograms_at_their_edges() -> None:
         made.shuffle(host)
         for given in ((0.1, 0.9), None, (0.2, 0.8)):
             agree(lambda m, a, b=bins, g=given: m.histogram(a, b, g), host, lambda a: a)
+
+
+WARNING: dict[str, Call] = {
+    "extreme of a smaller type": lambda m, a: m.maximum.accumulate(a, dtype="f4"),
+    "sum in a smaller type": lambda m, a: m.nancumsum(a, dtype="f4"),
+    "histogram": lambda m, a: m.histogram(a, 5),
+    "histogram in a range": lambda m, a: m.histogram(a, 5, (-1.7e308, 1.7e308)),
+    "weights": lambda m, a: m.histogram(a * 1e-300, 5, weights=m.full(a.size, 3e38, "f4")),
+    "density of nothing": lambda m, a: m.histogram(a, 5, (2.0, 3.0), density=True),
+    "a tiny part": lambda m, a: m.histogram(m.minimum(abs(a), 1e300) * 1e-310, 5),
+}
+
+
+def heard_from(call: Callable[[], Any]) -> tuple[list[str], Any]:
+    """Return the warnings of a call and what came of it, an error perhaps."""
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        try:
+            made = call()
+        except (FloatingPointError, ValueError) as error:
+            made = str(error)
+    return [str(one.message) for one in found], made
+
+
+@pytest.mark.parametrize("mode", ["warn", "raise", "ignore"])
+@pytest.mark.parametrize("name", WARNING)
+def test_errors_are_told_as_numpy_tells_them(name: str, mode: Any) -> None:
+    host = numpy.array([-1.7e308, 1.0, 1e-300, 1.7e308] * 200)
+    with numpy.errstate(all=mode):
+        told, wanted = heard_from(lambda: WARNING[name](numpy, host))
+        found, made = heard_from(lambda: WARNING[name](np, np.array(host)))
+    assert found == told
+    if type(wanted) is str:
+        assert made == wanted
+    else:
+        exactly(made, wanted)
 
 
 def test_what_runs_in_kernels(heard: list[Any]) -> None:

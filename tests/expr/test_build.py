@@ -19,6 +19,7 @@ from dispatcharr.expr.build import (
     generate,
     leaf,
     may_warn_later,
+    own_filters,
 )
 from dispatcharr.expr.nodes import Leaf, Node, fill
 from dispatcharr.ops.table import BY_NAME, ELEMENTWISE, GENERATORS
@@ -170,12 +171,10 @@ def test_who_may_warn_later(monkeypatch: pytest.MonkeyPatch) -> None:
     assert may_warn_later(ignore)
     for mode in ("raise", "call", "log", "print"):
         assert not may_warn_later((mode, *ignore[1:]))
-        assert not may_warn_later((mode, *ignore[1:]), True)
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         assert not may_warn_later(warn)
-        assert may_warn_later(warn, True)
-        monkeypatch.setattr(module, "_import_filters", warnings.filters)
+        monkeypatch.setattr(module, "_own_filters", warnings.filters)
         assert may_warn_later(warn)
         warnings.filterwarnings("error", "something else", DeprecationWarning)
         assert may_warn_later(warn)
@@ -183,6 +182,23 @@ def test_who_may_warn_later(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not may_warn_later(warn)
         warnings.simplefilter("ignore", RuntimeWarning)
         assert may_warn_later(warn)
+
+
+def test_a_runners_filters_count_as_the_programs_own_and_a_block_of_its_own_does_not() -> None:
+    warn = ("warn",) * 4
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not may_warn_later(warn)
+        with own_filters():
+            assert may_warn_later(warn)
+            for action in ("ignore", "always", "error"):
+                with warnings.catch_warnings():
+                    warnings.simplefilter(action)
+                    assert not may_warn_later(warn)
+                assert may_warn_later(warn)
+            warnings.filterwarnings("error", "added by the program", RuntimeWarning)
+            assert not may_warn_later(warn)
+        assert not may_warn_later(warn)
 
 
 def test_nodes_describe_themselves_without_walking() -> None:

@@ -87,8 +87,8 @@ def large(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(limits, "limit_of", lambda name, dtype: limits.UNREAD)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        monkeypatch.setattr(build, "_import_filters", warnings.filters)
-        yield
+        with build.own_filters():
+            yield
 
 
 @pytest.fixture

@@ -348,3 +348,20 @@ def test_casting_by_values_is_numpys(defer: Any) -> None:
         assert np.arange(3).astype("i1", casting=casting).dtype == "i1"
         with pytest.raises(ValueError):
             np.array([300]).astype("i1", casting=casting)
+
+
+@pytest.mark.parametrize("defer", ["auto", "always"])
+def test_a_missing_argument_is_told_of_in_the_functions_own_name(defer: Any) -> None:
+    for name in ("sum", "argmax", "nanstd", "concatenate", "asarray", "sqrt"):
+        with pytest.raises(TypeError) as numpys:
+            getattr(numpy, name)()
+        with np.dispatch_options(defer=defer), pytest.raises(TypeError) as ours:
+            getattr(np, name)()
+        assert str(ours.value) == str(numpys.value)
+
+
+@pytest.mark.parametrize("name", ["nditer", "broadcast"])
+def test_iterators_show_numpys_members(name: str) -> None:
+    ours, numpys = getattr(np, name), getattr(numpy, name)
+    assert {key for key in vars(numpys) if key[0] != "_"} <= vars(ours).keys()
+    assert ours.reset is numpys.reset

@@ -6,6 +6,7 @@ import ctypes
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy
@@ -111,3 +112,46 @@ def test_half_precision_moments_are_numpys_pending_or_not() -> None:
     with np.dispatch_options(defer="always"), np.errstate(all="ignore"):
         assert np.var(np.array(halves) * 1) == numpy.var(halves)
         assert np.std(np.array(halves) * 1) == numpy.std(halves)
+
+
+def test_a_map_larger_than_memory_is_reduced_in_little(
+    script: Callable[..., str], tmp_path: Path
+) -> None:
+    """The process may have a fifth of what the map is long; pages of a file do not count."""
+    pytest.importorskip("resource")
+    if not Path("/proc/self/status").exists():
+        pytest.skip("it is not told here how much memory there is of which kind")
+    told = script(
+        """
+        import os, re, resource
+        import numpy
+        import dispatcharr as np
+
+        calls = [
+            lambda a: a.sum(), lambda a: a.mean(), lambda a: a.std(), lambda a: np.var(a),
+            lambda a: a.max(), lambda a: np.min(a), lambda a: a.argmax(), lambda a: np.any(a),
+            lambda a: np.count_nonzero(a), lambda a: np.nansum(a), lambda a: np.nanmax(a),
+            lambda a: a.reshape(-1, 1024).sum(axis=0)[3], lambda a: np.cumsum(a[-5000:])[-1],
+            lambda a: a.reshape(1024, -1).max(axis=1)[0],
+        ]
+        path = os.environ["MAP"]
+        with open(path, "wb") as file:
+            file.write(numpy.arange(1000.0).tobytes())
+            file.truncate(1 << 29)
+        mapped = np.asarray(numpy.memmap(path, float, "r"))
+        few = numpy.zeros(1 << 20)
+        for call in calls:
+            call(np.array(few))
+        with open("/proc/self/status") as file:
+            taken = int(re.search(r"VmData:\\s+(\\d+)", file.read())[1]) << 10
+        resource.setrlimit(resource.RLIMIT_DATA, (taken + (1 << 26) + (1 << 25), -1))
+        few[:1000] = numpy.arange(1000.0)
+        for number, call in enumerate(calls):
+            got, wanted = float(call(mapped)), float(call(few))
+            if number not in (1, 2, 3):  # those depend on how many there are
+                assert got == wanted, (number, got, wanted)
+        print("done")
+        """,
+        MAP=str(tmp_path / "map"),
+    )
+    assert told.strip() == "done"

@@ -12,6 +12,7 @@ import pytest
 
 import dispatcharr as np
 from dispatcharr import _events
+from dispatcharr.expr.build import own_filters
 from dispatcharr.face import _fastpath
 from dispatcharr.kernels import blocks
 from dispatcharr.ops.reductions import REDUCTIONS
@@ -72,7 +73,8 @@ def heard(call: Callable[[], Any]) -> tuple[list[str], set[str]]:
     """Return what ``call`` warned of, and in which files."""
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
-        call()
+        with own_filters():
+            call()
     return sorted(str(w.message) for w in found), {w.filename for w in found}
 
 

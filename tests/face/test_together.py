@@ -244,3 +244,14 @@ def test_a_watch_is_told_of_a_write_and_is_no_reader() -> None:
     assert 7 not in dict(readers.roots_read())
     readers.withdraw(7)
     assert not watch.valid
+
+
+def test_the_same_asked_at_two_places_is_never_made_twice_in_one_pass() -> None:
+    for seed in range(6):
+        x = values(seed)
+        with np.record_dispatch() as record:
+            first = x.sum()
+            again = x.sum()
+        assert first == again
+        for made in record.records:
+            assert not made.region.others, seed

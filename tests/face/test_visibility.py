@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import pickle
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,14 @@ import pytest
 import dispatcharr as np
 
 Waits = Callable[[Any], bool]
+
+
+def out_of_band(array: Any) -> pickle.PickleBuffer:
+    """Pickle an array; return the buffer that its memory is in."""
+    buffers: list[pickle.PickleBuffer] = []
+    pickle.dumps(array, 5, buffer_callback=buffers.append)
+    return buffers[0]
+
 
 COUNTED: dict[str, Callable[[Any], Any]] = {
     "asarray": numpy.asarray,
@@ -31,9 +40,10 @@ COUNTED: dict[str, Callable[[Any], Any]] = {
     "masked": lambda a: numpy.ma.array(a, copy=False),
     "broadcast": lambda a: numpy.broadcast_to(numpy.asarray(a), (2, 3000)),
     "ndenumerate": numpy.ndenumerate,
+    "a pickle's buffer": out_of_band,
 }
 #: Exports that do not go through NumPy's own conversion.
-DIRECT = {"__array__", "to_numpy", "data", "flat", "dlpack", "capsule"}
+DIRECT = {"__array__", "to_numpy", "data", "flat", "dlpack", "capsule", "a pickle's buffer"}
 FOR_EVER: dict[str, Callable[[Any], Any]] = {
     "an address": lambda a: a.ctypes.data,
     "an interface": lambda a: a.__array_interface__,

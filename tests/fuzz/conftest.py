@@ -13,12 +13,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture
-def listening(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def listening() -> Iterator[None]:
     """Hear every warning, as a program does that is not inside ``warnings.catch_warnings``."""
     import lockstep
     from dispatcharr.expr import build
 
     with warnings.catch_warnings():
         lockstep.listen()
-        monkeypatch.setattr(build, "_import_filters", warnings.filters)
-        yield
+        with build.own_filters():
+            yield

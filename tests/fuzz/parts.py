@@ -26,7 +26,7 @@ SHAPES = ((3, 4), (8, 8), (1, 7), (7, 1), (2, 3, 4), (5, 1, 3), (33, 31), (64, 1
           (2, 2, 2, 2), (6, 1, 2, 3))  # fmt: skip
 #: What programs run under; those that come twice are tried more often.
 OPTIONS: tuple[dict[str, Any], ...] = (
-    {"defer": "always"}, {"defer": "always"}, {"defer": "always"}, {},  {}, {},
+    {"defer": "always"}, {"defer": "always"}, {"defer": "always"}, {}, {}, {}, {}, {},
     {"defer": "always", "fusion": False}, {"defer": "never"},
     {"defer": "always", "backend": "serial"}, {"defer": "never", "backend": "serial"},
     {"defer": "always", "backend": "threads", "threads": 2},
@@ -38,9 +38,13 @@ OPTIONS: tuple[dict[str, Any], ...] = (
       if why_not is None and name not in ("serial", "threads", "null")),
 )  # fmt: skip
 #: Shapes of more than 16 KiB, where arrays of that size count as large.
-MIDDLE = ((2049,), (4097,), (8192,), (64, 65), (3, 700, 2), (500, 9), (4096,), (40, 50, 3))
-#: Programs of which one in so many has its kernels compiled, which takes as long as 100 others.
-RARELY = 100
+MIDDLE = ((2049,), (4097,), (8192,), (64, 65), (3, 700, 2), (500, 9), (4096,), (40, 50, 3),
+          (16_385,), (17_000,), (130, 130))  # fmt: skip
+#: The dtypes whose operations are noted on the tape.
+NOTED = "?ilqfd"
+#: Programs of which one in so many has its kernels compiled, which takes as long as 100 others; of
+#: small arrays few are, so that scans and contractions are, too, in one of the second.
+RARELY, SELDOM = 100, 10
 SCALARS = ("0", "1", "2", "-1", "3", "0.5", "-0.0", "2.5", "1e30", "True", "1j", "(2-1j)", "300",
            "-7", "numpy.float32(1.5)", "numpy.int8(3)", "numpy.uint8(200)", "numpy.float64(2)",
            "numpy.int64(-5)", "numpy.bool(True)", "numpy.float16(0.1)", "2**40", "2**70",
@@ -57,6 +61,12 @@ class Parts:
         self.random = chosen = random.Random(seed)
         if options is OPTIONS and seed % RARELY == 0:
             options = ({"defer": "always", "engine": "compiled"},)
+        is_long = options is OPTIONS and seed % RARELY == RARELY // 2
+        if is_long:
+            options = ({"engine": "compiled"},)
+        self.scans = options is OPTIONS and seed % SELDOM == 5
+        if self.scans:
+            options = ({"engine": "compiled"}, {"engine": "compiled", "threads": 2})
         drawn, is_heard = chosen.choice(tuple(options)), chosen.random() < 0.3
         self.program = Program(
             dict(drawn), is_heard if heard is None else heard, [], f"seed: {seed}"
@@ -64,10 +74,16 @@ class Parts:
         self.chars = chosen.choices(CHARS, k=chosen.randint(1, 3))
         # Operands of more than 8 KiB are shared while an operation waits, smaller ones are copied.
         sizes = LARGE if chosen.random() < 0.03 else SIZES[-6:] if chosen.random() < 0.3 else SIZES
-        self.shape = (chosen.choice(sizes),)
-        self.program.low = not {"defer", "backend"} & drawn.keys() and chosen.random() < 0.6
+        self.shape = (chosen.choice(SIZES[:-2] if self.scans else sizes),)
+        self.program.low = is_long or (
+            not {"defer", "backend", "engine"} & drawn.keys() and chosen.random() < 0.6
+        )
+        #: How often loops of such a program go over everything: kernels are run by C from some on.
+        self.times = 15 if is_long else 1
         if self.program.low:
             self.shape = chosen.choice(MIDDLE)
+            if chosen.random() < 0.7:
+                self.chars = [chosen.choice(("d", chosen.choice(NOTED))) for _ in self.chars]
         elif chosen.random() < 0.4:
             self.shape = chosen.choice(SHAPES)
         if math.prod(self.shape) >= 1 << 15:
@@ -168,7 +184,8 @@ class Parts:
         return _BLANK.sub(lambda match: given[match[1]], template)
 
     def blank(self, blank: str, first: str | None) -> str | None:
-        picked = {"a": ("", MOST), "t": ("", 300), "f": ("fc", MOST), "i": ("iu", TINY)}
+        picked = {"a": ("", MOST), "t": ("", 300), "f": ("fc", MOST), "i": ("iu", TINY),
+                  "j": ("iu", MOST), "r": ("biuf", MOST)}  # fmt: skip
         if blank in picked:
             return self.pick(*picked[blank])
         if blank == "q":
@@ -192,7 +209,7 @@ class Parts:
     def new_shape(self) -> tuple[int, ...]:
         """Return the program's shape, or one that broadcasts with it."""
         roll, shape = self.random.random(), self.shape
-        if roll < 0.6:
+        if roll < (0.9 if self.program.low else 0.6):
             return shape
         if roll < 0.8:
             cut = shape[self.random.randint(0, len(shape)) :]

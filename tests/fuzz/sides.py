@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import copy
+import functools
+import importlib.util
 import pickle
 import threading
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,7 +18,8 @@ import numpy
 
 import dispatcharr
 from closeness import magnitudes
-from dispatcharr.face import limits
+from dispatcharr.face import _fastpath, limits, together
+from dispatcharr.ops.table import ELEMENTWISE
 from given import given
 
 #: What was warned of since it was last emptied: the category, and of an error the kind.
@@ -99,14 +103,75 @@ def at_once(*calls: Callable[[], Any]) -> tuple[Any, ...]:
 @contextlib.contextmanager
 def low_limits() -> Iterator[None]:
     """Let arrays of 16 KiB count as large, so that little memory does for what waits by itself."""
-    known = limits.limit_of
+    known, worth = limits.limit_of, together.WORTH
     limits.limit_of = lambda name, dtype: limits.UNREAD
+    together.WORTH = limits.UNREAD
     limits.forget()
+    # As if the prices said so: what they were not asked of is not noted on the tape.
+    for slot in range(_fastpath.SLOT_NAMES.index("getitem")):
+        _low(slot)
+    for row in ELEMENTWISE:
+        _low(limits.slot_of(row.name))
     try:
         yield
     finally:
-        limits.limit_of = known
+        limits.limit_of, together.WORTH = known, worth
         limits.forget()
+
+
+def _low(slot: int) -> None:
+    for number in range(numpy.dtype("f2").num + 1):
+        _fastpath.set_limit(slot, limits.UNREAD, number)
+
+
+def told(value: Any) -> tuple[str, tuple[int, ...], int] | str:
+    """Return what an array or a number is in a few words, without handing its memory out."""
+    if not hasattr(value, "tobytes"):
+        return repr(value)
+    held = numpy.frombuffer(value.tobytes() or bytes(value.dtype.itemsize), value.dtype)
+    with numpy.errstate(all="ignore"):
+        one = numpy.where(held != held, numpy.array(numpy.nan, held.dtype), held) \
+            if held.dtype.kind in "fc" else held  # fmt: skip
+    return value.dtype.str, value.shape, zlib.crc32(one.tobytes())
+
+
+def packed(array: Any) -> Any:
+    """Return the memory of an array as a pickle's buffer out of band."""
+    buffers: list[pickle.PickleBuffer] = []
+    pickle.dumps(array, 5, buffer_callback=buffers.append)
+    return numpy.asarray(buffers[0])
+
+
+class _Interface:
+    def __init__(self, array: Any) -> None:
+        self.array, self.__array_interface__ = array, array.__array_interface__
+
+
+def addressed(array: Any) -> Any:
+    """Return an array on the address that ``__array_interface__`` names."""
+    return numpy.asarray(_Interface(array))
+
+
+#: Functions of numbers that a program may apply to each element; none without a compiler.
+USERS: dict[str, Callable[..., Any]] = {} if importlib.util.find_spec("numba") is None else {
+    "bent": lambda x, y: x * y - 1.5 if x > 0.5 else y + x,
+    "whole": lambda x, y: abs(x) + y * y,
+    "chosen": lambda x, y: x if x == x and not y < 0.0 else -0.5,
+}  # fmt: skip
+
+
+@functools.cache
+def user(name: str, module: Any) -> Callable[..., Any]:
+    """Return a function of the program's own for arrays."""
+    if module is dispatcharr:
+        return dispatcharr.elementwise(USERS[name])  # type: ignore[no-any-return]
+    each = numpy.vectorize(USERS[name], otypes="d")
+
+    def call(*arrays: Any) -> Any:
+        with numpy.errstate(all="ignore"):
+            return each(*arrays)
+
+    return call
 
 
 class Side:
@@ -117,6 +182,8 @@ class Side:
         self.space: dict[str, Any] = {
             "m": module, "numpy": numpy, "given": given, "together": together, "choose": choose,
             "note": note, "log": Log(), "pickle": pickle, "copy": copy, "magnitudes": magnitudes,
+            "told": told, "packed": packed, "addressed": addressed,
+            "user": functools.partial(user, module=module),
         }  # fmt: skip
 
     def perform(self, code: Any) -> Exception | None:
@@ -126,6 +193,11 @@ class Side:
         except Exception as error:
             return error.with_traceback(None)
         return None
+
+    def leave(self) -> None:
+        """Let go of everything: while a context with options lives, the fast path heeds them."""
+        self.space.clear()
+        self.context = contextvars.Context()
 
     def value(self, text: str) -> Any:
         """Return the value of an expression, or None."""

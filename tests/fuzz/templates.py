@@ -1,10 +1,11 @@
 """What statements are made of: the op table's rows with their rules, and NumPy's other functions.
 
 Rows come from the table, so that new ones join by themselves; other calls stand in ``calls.txt``.
-In them ``{a}`` is any array, ``{f}`` one of floats or complex numbers, ``{i}`` one of integers,
-``{q}`` a bool array, ``{b}`` one that broadcasts with the first, ``{t}`` a small array; ``{axis}``
-an axis of the first, ``{n}`` a small number, ``{k}`` a scalar, ``{key}`` an index, ``{c}`` the
-character of a dtype, ``{size}`` and ``{shape}`` those of a new array.
+In them ``{a}`` is any array, ``{f}`` one of floats or complex numbers, ``{r}`` one of real numbers,
+``{i}`` a short one of integers, ``{j}`` any of integers, ``{q}`` a bool array, ``{b}`` one that
+broadcasts with the first, ``{t}`` a small array; ``{axis}`` an axis of the first, ``{n}`` a small
+number, ``{k}`` a scalar, ``{key}`` an index, ``{c}`` the character of a dtype, ``{size}`` and
+``{shape}`` those of a new array.
 """
 
 from __future__ import annotations

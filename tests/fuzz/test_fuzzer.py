@@ -14,8 +14,9 @@ import pytest
 import dispatcharr as np
 import fuzz
 from closeness import UNKNOWN, compare, compare_sums, level_after
-from dispatcharr import engine
+from dispatcharr import engine, replay
 from dispatcharr.expr import build
+from dispatcharr.face import tape, together
 from dispatcharr.ops import row, table
 from dispatcharr.storage import exports
 from lockstep import Mismatch, run
@@ -93,6 +94,65 @@ def test_lost_warnings_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "warn", lambda kinds, errors: None)
     found = find(300, ({"defer": "never", "backend": "serial"},))[1]
     assert found.kind == "warnings"
+
+
+def program(*lines: str, low: bool = False, **options: Any) -> Program:
+    return Program(options, False, [*map(parse, lines)], low=low)
+
+
+def test_reductions_that_are_kept_too_long_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = "s1 = told(v20.max()); v20[:3] = i * 99; s2 = told(v20.min()), told(v20.max())"
+    loop = program(
+        "v1 = m.array(given('d', (8192,), 2))  #: same",
+        f"for i in range(8): v20 = v1 * 2; {asked}  #: same",
+        low=True,
+    )  # fmt: skip
+    assert run(loop) is None
+    monkeypatch.setattr(together.Kept, "is_of", lambda self, value: True)
+    told = run(loop)
+    assert told is not None and told.kind == "value"
+
+
+def test_plans_that_are_run_on_other_arrays_than_asked_are_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop = program(
+        "v1 = m.array(given('d', (8192,), 2))  #: same",
+        "v2 = m.array(given('d', (8192,), 3))  #: same",
+        "s1 = [told((x * 2 - v2) * x) for x in (v1, v2, v1, v1.copy(), v2)]  #: same",
+        low=True,
+    )
+    assert run(loop) is None
+    planned = replay.Replay.run
+
+    def swapped(self: Any, hosts: list[Any], *more: Any) -> Any:
+        turned = [host for host in reversed(hosts) if host.ndim]
+        return planned(self, [turned.pop(0) if h.ndim else h for h in hosts], *more)
+
+    monkeypatch.setattr(replay.Replay, "run", swapped)
+    monkeypatch.setattr(tape, "_known", {})
+    monkeypatch.setattr(tape, "_reductions", {})
+    told = run(loop)
+    assert told is not None and told.kind == "value"
+
+
+@pytest.mark.parametrize("call", ["m.cumsum(v1)", "v1[v1 > 0]", "v2 @ v2.mT"])
+def test_compiled_calls_that_are_wrong_are_found(
+    call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dispatcharr.kernels import native
+
+    made = program(
+        "v1 = m.array(given('d', (1024,), 2))  #: same",
+        "v2 = m.array(given('i', (64, 65), 2))  #: same",
+        f"v3 = {call}  #: same",
+        engine="compiled",
+    )
+    assert run(made) is None
+    called = native.function
+    monkeypatch.setattr(native, "function", lambda at: lambda *args: None)
+    assert called is not native.function
+    assert run(made) is not None
 
 
 def test_every_row_is_written() -> None:

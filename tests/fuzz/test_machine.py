@@ -77,17 +77,18 @@ class Programs(RuleBasedStateMachine):
                 self.writer.both.close()
 
     create = _statement("create", "generate")
-    bind = _statement("operate", "call_row", "move", "same")
+    bind = _statement("operate", "call_row", "move", "same", "scan")
     slice = _statement("view")
     write = _statement("update", "assign", "write_to")
     reduce = _statement("fold", "sum")
+    repeat = _statement("repeat", "each", "again", "several", "several_sums")
     export = _statement("export", "lend", "borrow")
     write_outside = _statement("write_there")
     drop = _statement("drop")
     look = _statement("look")
     change_errstate = _statement("set_modes")
     change_options = _statement("set_options")
-    use_threads = _statement("run_threads")
+    use_threads = _statement("run_threads", "share")
 
 
 _QUICK = settings(

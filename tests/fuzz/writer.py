@@ -9,11 +9,12 @@ import numpy
 
 import templates
 from dispatcharr.ops.row import Elementwise, Reduction
-from parts import CHARS, MODES, MOST, NAMES, OPTIONS, Parts, fits
+from loops import Loops
+from parts import CHARS, MODES, MOST, NAMES, OPTIONS, RARELY, fits
 from statements import Statement
 
 
-class Writer(Parts):
+class Writer(Loops):
     """Writes one program, in step with its execution."""
 
     def __init__(
@@ -29,8 +30,13 @@ class Writer(Parts):
             (9, self.same), (3, self.sum), (4, self.write_to), (3, self.export),
             (2, self.write_there), (6, self.look), (3, self.drop), (1, self.set_modes),
             (1, self.set_options), (1, self.run_threads), (2, self.lend), (1, self.borrow),
-            (3, self.repeat),
+            (3, self.repeat), (3, self.each), (3, self.again), (3, self.several),
+            (1, self.several_sums), (1, self.share), (5 if self.scans else 2, self.scan),
+            (2 * (seed % RARELY == 1), self.call_user),
         ]  # fmt: skip
+        if self.program.low:  # what comes again is what the tape is for
+            repeated = (self.repeat, self.each, self.again, self.several, self.operate)
+            self.kinds += [(10, make) for make in repeated]
         self.weights = [weight for weight, _ in self.kinds]
         #: What comes next, where one statement is to follow another.
         self.queue: list[Callable[[], Statement | None]] = []
@@ -231,6 +237,11 @@ class Writer(Parts):
         text = self.fill(template)
         pair = template.startswith(("m.divmod", "divmod", "m.modf", "m.frexp"))
         return self.bind(text, rule, names=1 + pair) if text else None
+
+    def scan(self) -> Statement | None:
+        rule, template, _ = self.random.choice(templates.CALLS["scan"])
+        text = self.fill(template)
+        return self.bind(text, rule) if text else None
 
     def sum(self) -> Statement | None:
         rule, text, scale = self.random.choice(templates.CALLS["sum"])

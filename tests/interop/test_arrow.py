@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy
+
 from neighbours import Call, Neighbour, load
 
 pa = load("pyarrow")
@@ -17,7 +19,7 @@ works(
 )
 works(
     "array(x, mask=numpy.asarray(y))",
-    lambda a: pa.array(a([1, 2]), mask=a([True, False]).__array__()).tolist(),
+    lambda a: pa.array(a([1, 2]), mask=numpy.asarray(a([True, False]))).tolist(),
 )
 refused(
     "array(x, mask=y)", lambda a: pa.array(a([1, 2]), mask=a([True, False])).tolist(), TypeError

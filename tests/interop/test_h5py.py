@@ -57,10 +57,16 @@ works(
     "d[i] of an array of indices",
     within(lambda f, a: f.create_dataset("d", data=a.random(5))[a([0, 2])].tolist()),
 )
-refused(
-    "d[mask]",
-    within(lambda f, a: f.create_dataset("d", data=a.random(3))[a([True, False, True])]),
-    TypeError,
+numpys(
+    "d[mask], d[mask of rows], d[mask, 1]",
+    within(
+        lambda f, a: [
+            f.create_dataset("d", data=a.random(3))[a([True, False, True])],
+            f.create_dataset("e", data=a.random(2, 2))[a([[True, False], [True, True]])],
+            f["e"][a([True, False])],
+            f["e"][a([True, False]), 1],
+        ]
+    ),
 )
 refused(
     "d.read_direct(x)",

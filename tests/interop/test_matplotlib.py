@@ -111,11 +111,19 @@ drawing(
     "tricontourf(x, y, z)",
     lambda ax, a: ax.tricontourf(a.random(9), a.random(9, seed=1), a.random(9, seed=2)),
 )
-drawing("pie(x), polar", lambda ax, a: ax.pie(a([1.0, 2.0, 3.0])))
-drawing("specgram, psd(x)", lambda ax, a: ax.psd(a.random(300)))
+drawing("pie(x)", lambda ax, a: ax.pie(a([1.0, 2.0, 3.0])))
 drawing(
-    "hlines, vlines, axhspan, text at x[i]",
-    lambda ax, a: (ax.hlines(a([0.2, 0.4]), 0, 1), ax.text(a.random(2)[0], 0.5, "t")),
+    "specgram, psd(x)",
+    lambda ax, a: (ax.psd(a.random(300)), ax.specgram(a.random(300), NFFT=64, noverlap=8)),
+)
+drawing(
+    "hlines, vlines(x, y, 1), axhspan, text at x[i]",
+    lambda ax, a: (
+        ax.hlines(a([0.2, 0.4]), 0, 1),
+        ax.vlines(a([0.2, 0.4]), a([0.0, 0.1]), 1),
+        ax.axhspan(*a([0.3, 0.5])),
+        ax.text(a.random(2)[0], 0.5, "t"),
+    ),
 )
 drawing(
     "set_xticks(x), set_xlim(x)",
@@ -124,9 +132,15 @@ drawing(
 drawing(
     "plot(dates)", lambda ax, a: ax.plot(a(["2020-01-01", "2020-06-01"], "M8[D]"), a([1.0, 2.0]))
 )
-drawing("plot(strings)", lambda ax, a: ax.bar(a(["a", "b"]), a([1.0, 2.0])))
 drawing(
-    "line.set_data(x, y)",
+    "bar(strings, y), plot(strings, y)",
+    lambda ax, a: (
+        ax.bar(a(["a", "b"]), a([1.0, 2.0])),
+        ax.plot(a(["a", "b"]), a([1.0, 2.0])),
+    ),
+)
+drawing(
+    "plot(...)[0].set_data(x, y)",
     lambda ax, a: (
         ax.set_xlim(0, 1),
         ax.plot([0], [0])[0].set_data(a.random(9), a.random(9, seed=1)),

@@ -1,4 +1,4 @@
-"""netCDF4, which writes NumPy's own arrays only."""
+"""netCDF4, which writes NumPy's own arrays and makes them of what is assigned."""
 
 from __future__ import annotations
 
@@ -18,15 +18,24 @@ def variable(a: Arrays, write: Any) -> Any:
         return made[:].tolist()
 
 
+def assigned(made: Any, a: Arrays) -> None:
+    made[...] = a.random(4)
+    made[1:3] = a([5, 6])[::-1]
+    made[3] = a([7.0])[0]
+    made[:] = a(made[:].tolist()) * 2
+
+
 def attribute(made: Any, a: Arrays) -> None:
     made[:] = a([1.0, 2.0, 3.0, 4.0]).tolist()
     made.valid_range = a([0.0, 9.0])
 
 
+netcdf4.works("v[:] = x, v[1:3] = x, v[...] = x", lambda a: variable(a, assigned))
 netcdf4.refused(
-    "v[:] = x",
+    "v.__setitem__(slice, x)",
     lambda a: variable(a, lambda v, a: v.__setitem__(slice(None), a.random(4))),
     TypeError,
+    note="`v[:] = x` works",
 )
 netcdf4.works("v[:] = x.tolist(), v.valid_range = x", lambda a: variable(a, attribute))
 netcdf4.works(

@@ -73,18 +73,37 @@ works(
     "njit f(x) of ints, bools, complex",
     lambda a: [total(a([1, 2])), total(a([True, False])), scaled(a([1j]))[0].tolist()],
 )
-numba.refused("njit(signature) f(x)", lambda a: typed(a([1.0, 2.0])), TypeError)
+works(
+    "njit(signature) f(x)",
+    lambda a: [typed(a([1.0, 2.0])), refused(a([1.0, 2.0], "f4"))],
+)
 works("njit(parallel=True) f(x)", lambda a: round(spread(a.random(50)), 9))
 ours("vectorize(signature) f(x, y)", lambda a: product(a.random(5), a.random(5, seed=1)))
-ours("vectorize f(x), f.reduce", lambda a: dynamic(a.random(5)))
+ours("vectorize f(x)", lambda a: dynamic(a.random(5)))
+works("vectorize f.reduce(x)", lambda a: product.reduce(a.random(5)))
 ours("guvectorize f(x2d)", lambda a: largest(a.random(3, 4)))
-works("typed.List([x]), typeof(x)", lambda a: len(nb.typed.List([a([1.0]).tolist()[0]])))
+works("typeof(x)", lambda a: [nb.typeof(a([1.0])).dtype.name, nb.typeof(a.random(2, 3)).ndim])
+works("typed.List of rows of x2d", lambda a: sums(nb.typed.List(list(a.random(2, 3)))))
 works("x in an njit closure's argument tuple", lambda a: summed((a.random(3), a.random(2))))
+
+
+@nb.njit
+def sums(rows: Any) -> Any:
+    found = 0.0
+    for row in rows:
+        found += row.sum()
+    return found
 
 
 @nb.njit
 def summed(pair: Any) -> Any:
     return pair[0].sum() + pair[1].sum()
+
+
+def refused(array: Any) -> str:
+    with pytest.raises(TypeError) as error:
+        typed(array)
+    return type(error.value).__name__
 
 
 def changed(array: Any) -> Any:

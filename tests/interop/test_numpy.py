@@ -94,7 +94,7 @@ works(
     ],
 )
 ours(
-    "np.load(file), archive['a'] by our name",
+    "np.load(file), np.load(file)['a'] of ours",
     lambda a: [
         stored(lambda f: a.np.save(f, a.random(3)), a.np.load),
         stored(lambda f: a.np.savez(f, a=a.random(3)), a.np.load)["a"],
@@ -104,16 +104,23 @@ works(
     "numpy.testing.assert_allclose(x, n)",
     lambda a: numpy.testing.assert_allclose(a.random(3), numpy.random.default_rng(0).random(3)),
 )
-works("numpy.random.default_rng().choice(x), shuffle", lambda a: shuffled(a([1, 2, 3, 4])))
 works(
-    "numpy.ma.array(x), numpy.ma.masked_where",
-    lambda a: numpy.ma.masked_where(a([True, False]), a([1.0, 2.0])).tolist(),
+    "numpy.random.default_rng().choice(x), shuffle(x), permutation(x)",
+    lambda a: shuffled(a([1, 2, 3, 4])),
 )
 works(
-    "numpy.nditer(x), ndenumerate, ndindex",
+    "numpy.ma.array(x), numpy.ma.masked_where",
+    lambda a: [
+        numpy.ma.masked_where(a([True, False]), a([1.0, 2.0])).tolist(),
+        numpy.ma.array(a([1.0, 2.0]), mask=a([True, False])).tolist(),
+    ],
+)
+works(
+    "numpy.nditer(x), ndenumerate(x), ndindex(x.shape)",
     lambda a: [
         [float(v) for v in numpy.nditer(a([1.0, 2.0]))],
         list(numpy.ndenumerate(a([[1, 2]]))),
+        [float(a([[1.0, 2.0]])[i]) for i in numpy.ndindex(a([[1.0, 2.0]]).shape)],
     ],
 )
 works(
@@ -129,6 +136,7 @@ works(
         numpy.polyfit(a([0.0, 1, 2]), a([1.0, 3, 5]), 1).round(6).tolist(),
         numpy.interp(a([0.5]), a([0.0, 1.0]), a([2.0, 4.0])).tolist(),
         numpy.polynomial.Polynomial(a([1.0, 2.0]))(3.0),
+        [v.tolist() for v in numpy.histogram(a([0.1, 0.2, 0.9]), a([0.0, 0.5, 1.0]))],
     ],
 )
 

@@ -13,7 +13,7 @@ opencv.refused(
     TypeError,
 )
 opencv.refused(
-    "resize(x, size)", lambda a: cv2.resize(a.random(8, 8), (4, 4)), cv2.error, TypeError
+    "resize(x, shape)", lambda a: cv2.resize(a.random(8, 8), (4, 4)), cv2.error, TypeError
 )
 opencv.refused(
     "cvtColor(x, code)",

@@ -17,7 +17,7 @@ def picture(a: Arrays, *shape: int) -> Any:
 
 
 works(
-    "Image.fromarray(x) grey, RGB, RGBA",
+    "Image.fromarray(x) of one band and of more",
     lambda a: [Image.fromarray(picture(a, *s)).tobytes() for s in ((4, 6), (4, 6, 3), (4, 6, 4))],
 )
 works(
@@ -28,7 +28,7 @@ works(
     ],
 )
 works(
-    "Image.fromarray(float32, int32, bool)",
+    "Image.fromarray(x) of floats, ints, bools",
     lambda a: [
         Image.fromarray(a.random(2, 2).astype("f4")).tobytes(),
         Image.fromarray(a([[1, 2]], "i4")).mode,
@@ -44,17 +44,26 @@ works(
     ],
 )
 works(
-    "Image.putalpha, paste(mask), point(x)",
-    lambda a: Image.fromarray(picture(a, 4, 6)).point(list(range(256))).tobytes(),
+    "Image.point(x), putalpha(fromarray(x))",
+    lambda a: [
+        Image.fromarray(picture(a, 4, 6)).point(a(range(256), "u1")).tobytes(),
+        covered(a).tobytes(),
+    ],
 )
 ours(
-    "np.asarray(image), np.array(image)",
+    "np.asarray(Image), np.array(Image)",
     lambda a: [
         a.np.asarray(Image.new("RGB", (3, 2), "red")),
         a.np.array(Image.new("L", (3, 2), 7)),
     ],
 )
-ours("np.asarray(image) / 255.0", lambda a: a.np.asarray(Image.new("RGB", (3, 2), "red")) / 255.0)
+ours("np.asarray(Image) / 255.0", lambda a: a.np.asarray(Image.new("RGB", (3, 2), "red")) / 255.0)
+
+
+def covered(a: Arrays) -> Any:
+    made = Image.fromarray(picture(a, 4, 6, 3))
+    made.putalpha(Image.fromarray(picture(a, 4, 6)))
+    return made
 
 
 def saved(array: Any) -> bytes:

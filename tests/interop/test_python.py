@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array as arrays
 import base64
+import binascii
 import copy
 import csv
 import ctypes
@@ -15,6 +16,7 @@ import json
 import math
 import operator
 import pickle
+import pprint
 import random
 import sqlite3
 import statistics
@@ -49,6 +51,11 @@ def through(write: Any) -> Any:
 
 def looked_at(view: memoryview) -> Any:
     return view.format, view.shape, view.strides, view[1:].tolist(), view.readonly
+
+
+def packed(array: Any) -> Any:
+    struct.pack_into("d", array, 8, 5.0)
+    return struct.unpack_from("d", array, 8), array.tolist()
 
 
 def set_through(array: Any) -> Any:
@@ -91,7 +98,11 @@ works("memoryview(x): format, shape, slices", lambda a: looked_at(memoryview(a([
 works("memoryview(x)[0] = y", lambda a: set_through(a([1.0, 2.0])))
 works(
     "struct.unpack('dd', x), pack_into, iter_unpack",
-    lambda a: [struct.unpack("dd", a([1.0, 2.0])), struct.unpack_from("d", a([1.0, 2.0]), 8)],
+    lambda a: [
+        struct.unpack("dd", a([1.0, 2.0])),
+        packed(a([1.0, 2.0])),
+        list(struct.iter_unpack("d", a([1.0, 2.0]))),
+    ],
 )
 works(
     "hashlib, zlib, base64, binascii of x",
@@ -100,6 +111,7 @@ works(
         zlib.crc32(a([1, 2])),
         zlib.decompress(zlib.compress(a([1, 2]))),
         base64.b64encode(a([1, 2])),
+        binascii.hexlify(a([1, 2])),
     ],
 )
 works("file.write(x), readinto(x)", lambda a: read_back(a([1.0, 2.0]), a([0.0, 0.0])))
@@ -117,7 +129,11 @@ works(
         list((ctypes.c_double * 2).from_buffer(a([1.0, 2.0]))),
     ],
 )
-works("ctypes: as_array(x.ctypes.data_as(...))", lambda a: called(a([3, 1, 2], "i4")))
+works("ctypeslib: as_array(x.ctypes.data_as(...))", lambda a: called(a([3, 1, 2], "i4")))
+works(
+    "ctypeslib: f(x) of argtypes ndpointer, as_ctypes(x)",
+    lambda a: [zeroed(a([1.0, 2.0, 3.0])), pointed(a([1.0, 2.0]))],
+)
 works(
     "json.dumps(x): the same error",
     lambda a: [
@@ -126,7 +142,7 @@ works(
     ],
 )
 works(
-    "json.dumps(x.tolist()), default=list",
+    "json.dumps(x.tolist()), default=f",
     lambda a: [
         json.dumps(a([1.0, 2.0]).tolist()),
         json.dumps(a([[1, 2]]), default=lambda v: v.tolist()),
@@ -152,6 +168,7 @@ works(
     lambda a: [
         sum(a([1, 2])),
         max(a([1, 2])),
+        min(a([1, 2])),
         sorted(a([2.0, 1.0])),
         any(a([0, 1])),
         all(a([0, 1])),
@@ -164,6 +181,7 @@ works(
         list(zip(a([1, 2]), a([3, 4]), strict=True)),
         list(enumerate(a([1.0]))),
         list(reversed(a([1, 2]))),
+        list(map(float, a([1, 2]))),
         unpacked(a([1, 2, 3])),
     ],
 )
@@ -175,7 +193,7 @@ works(
         int(a(3)),
         round(a([2.567])[0], 1),
         f"{a([1.5])[0]:.3f}",
-        f"{a(2.5):.1f}",
+        format(a(2.5), ".1f"),
     ],
 )
 works(
@@ -183,6 +201,7 @@ works(
     lambda a: [
         math.fsum(a([0.1, 0.2])),
         math.prod(a([2, 3])),
+        math.hypot(*a([3.0, 4.0])),
         math.dist(a([0.0, 0.0]), a([3.0, 4.0])),
     ],
 )
@@ -200,7 +219,11 @@ works(
 )
 works(
     "itertools.accumulate, product, chain",
-    lambda a: [list(itertools.accumulate(a([1, 2]))), list(itertools.product(a([1, 2]), a([3])))],
+    lambda a: [
+        list(itertools.accumulate(a([1, 2]))),
+        list(itertools.product(a([1, 2]), a([3]))),
+        list(itertools.chain(a([1, 2]), a([3.0]))),
+    ],
 )
 works(
     "operator.itemgetter, index(x[i]), Decimal",
@@ -210,7 +233,7 @@ works(
         str(decimal.Decimal(float(a([0.5])[0]))),
     ],
 )
-works("match [a, b]: the same (no) match", lambda a: matched(a([1, 2])))
+works("matched by [a, b]: the same, none", lambda a: matched(a([1, 2])))
 works(
     "if x, x == y, x in [...]: the same errors",
     lambda a: [
@@ -221,8 +244,15 @@ works(
     ],
 )
 works(
-    "print, repr, str, '%s' % x, pprint",
-    lambda a: [repr(a.random(3)), str(a.random(2, 2)), f"{a([1, 2])}", f"{a([1, 2])!r:>20}"],
+    "print, repr, str, f'{x}', pprint",
+    lambda a: [
+        repr(a.random(3)),
+        str(a.random(2, 2)),
+        f"{a([1, 2])}",
+        f"{a([1, 2])!r:>20}",
+        pprint.pformat([a([1, 2])]),
+        through(lambda f: print(a([1, 2]), a([3.0])[0], file=f)),
+    ],
 )
 ours(
     "ThreadPoolExecutor.map(f, rows of x)",
@@ -233,6 +263,25 @@ ours(
 def called(array: Any) -> Any:
     pointer = array.ctypes.data_as(ctypes.POINTER(ctypes.c_int))
     return numpy.ctypeslib.as_array(pointer, (3,)).tolist()
+
+
+def zeroed(array: Any) -> Any:
+    """Hand an array to C by NumPy's type for that; refuse others as ever."""
+    kind = numpy.ctypeslib.ndpointer(dtype=float, ndim=1, flags="C_CONTIGUOUS")
+    with pytest.raises(TypeError, match="array must have data type float64"):
+        kind.from_param(array.astype(int))
+    address = ctypes.cast(ctypes.memset, ctypes.c_void_p).value
+    made = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t)
+    clear = made(address or 0)
+    clear.argtypes = [kind, ctypes.c_int, ctypes.c_size_t]
+    clear(array, 0, 16)
+    return array.tolist()
+
+
+def pointed(array: Any) -> Any:
+    shared = numpy.ctypeslib.as_ctypes(array)
+    shared[1] = 7.0
+    return type(shared).__name__, array.tolist()
 
 
 def unpacked(array: Any) -> Any:

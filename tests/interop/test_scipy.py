@@ -79,7 +79,7 @@ numpys(
     ],
 )
 works(
-    "ndimage.center_of_mass, sum(x, labels, index)",
+    "ndimage.center_of_mass(x), sum(x, y, z)",
     lambda a: [
         sp.ndimage.center_of_mass(a.random(4, 4)),
         sp.ndimage.sum(a.random(4), a([1, 1, 2, 2]), a([1, 2])).tolist(),
@@ -157,16 +157,21 @@ numpys(
     lambda a: sp.optimize.minimize(rosen, a([1.3, 0.7]), options={"maxiter": 5}).x,
 )
 numpys(
-    "optimize.minimize of a function that computes with ours",
+    "optimize.minimize(f, x0), f of ours",
     lambda a: sp.optimize.minimize(lambda x: (a.np.asarray(x) ** 2).sum(), a([1.0, 2.0])).x.round(
         4
     ),
 )
 numpys(
-    "optimize.curve_fit(f, x, y), least_squares",
+    "optimize.curve_fit(f, x, y)",
     lambda a: sp.optimize.curve_fit(
         lambda x, k, c: k * x + c, a([0.0, 1.0, 2.0]), a([1.0, 3.1, 5.0])
     )[0],
+)
+ours(
+    "optimize.least_squares(f, x0).x, f of ours",
+    lambda a: sp.optimize.least_squares(lambda x: x - a([1.0, 2.0]), a([0.0, 0.0])).x,
+    rtol=1e-7,
 )
 numpys(
     "optimize.root(f, x0).x, nnls",
@@ -218,7 +223,11 @@ numpys(
 )
 numpys(
     "interpolate.griddata, RBFInterpolator",
-    lambda a: sp.interpolate.griddata(a.random(9, 2), a.random(9), a([[0.5, 0.5]]), "nearest"),
+    lambda a: [
+        sp.interpolate.griddata(a.random(9, 2), a.random(9), a([[0.5, 0.5]]), "nearest"),
+        sp.interpolate.RBFInterpolator(a.random(9, 2), a.random(9))(a([[0.5, 0.5]])),
+    ],
+    rtol=1e-7,
 )
 numpys(
     "interpolate.RegularGridInterpolator",
@@ -228,39 +237,54 @@ numpys(
 )
 numpys(
     "interpolate.splrep, splev, make_interp_spline",
-    lambda a: sp.interpolate.splev(a([0.5]), sp.interpolate.splrep(a([0.0, 1, 2, 3]), a.random(4))),
+    lambda a: [
+        sp.interpolate.splev(a([0.5]), sp.interpolate.splrep(a([0.0, 1, 2, 3]), a.random(4))),
+        sp.interpolate.make_interp_spline(a([0.0, 1, 2, 3]), a.random(4))(a([0.5])),
+    ],
 )
 numpys("sparse.csr_array(x).toarray()", lambda a: sp.sparse.csr_array(spd(a)).toarray())
 numpys(
-    "csr @ x, csr * 2 @ x2d",
+    "csr_array(x2d) @ x, csr_array(x2d) @ x2d",
     lambda a: [sp.sparse.csr_array(spd(a)) @ a.random(3), sp.sparse.csr_array(spd(a)) @ spd(a)],
 )
-ours("x @ csr", lambda a: a.random(3) @ sp.sparse.csr_array(spd(a)))
+ours("x @ csr_array(x2d)", lambda a: a.random(3) @ sp.sparse.csr_array(spd(a)))
 numpys(
-    "csr_matrix((data, (i, j))), diags(x)",
+    "csr_matrix((x, (y, z))), diags(x)",
     lambda a: [
         sp.sparse.csr_matrix((a([1.0, 2.0]), (a([0, 1]), a([1, 0])))).toarray(),
         sp.sparse.diags(a([1.0, 2.0])).toarray(),
     ],
 )
 numpys(
-    "csr[mask], csr[x, y]",
+    "csr_array(x2d)[mask], csr_array(x2d)[x]",
     lambda a: [
         sp.sparse.csr_array(spd(a))[a([True, False, True])].toarray(),
         sp.sparse.csr_array(spd(a))[a([0, 1])].toarray(),
     ],
 )
 numpys(
-    "sparse.linalg.spsolve(csc, x), cg(csr, x)",
+    "sparse.linalg.spsolve(csc_matrix(x2d), x), cg(csr_array(x2d), x)",
     lambda a: [
         sp.sparse.linalg.spsolve(sp.sparse.csc_matrix(spd(a)), a.random(3)),
         sp.sparse.linalg.cg(sp.sparse.csr_array(spd(a)), a.random(3))[0],
     ],
 )
-scipy.refused(
-    "sparse.linalg.cg(x2d, y), eigsh(x2d)",
-    lambda a: sp.sparse.linalg.cg(spd(a), a.random(3))[0],
-    TypeError,
+numpys(
+    "sparse.linalg.cg(x2d, y), gmres, aslinearoperator(x2d).matvec(y)",
+    lambda a: [
+        sp.sparse.linalg.cg(spd(a), a.random(3))[0],
+        sp.sparse.linalg.gmres(spd(a), a.random(3))[0],
+        sp.sparse.linalg.aslinearoperator(spd(a)).matvec(a.random(3)),
+    ],
+    rtol=1e-7,
+)
+numpys(
+    "sparse.linalg.eigsh(x2d), svds(x2d)",
+    lambda a: [
+        sp.sparse.linalg.eigsh(spd(a), k=1, v0=a.random(3))[0],
+        sp.sparse.linalg.svds(spd(a), k=1, v0=a.random(3))[1],
+    ],
+    rtol=1e-7,
 )
 numpys(
     "spatial.KDTree(x).query(y)",
@@ -280,7 +304,7 @@ numpys(
     lambda a: sp.spatial.transform.Rotation.from_rotvec(a([0.1, 0.2, 0.3])).as_matrix(),
 )
 numpys(
-    "cluster.vq.kmeans2(x, centres)",
+    "cluster.vq.kmeans2(x2d, y)",
     lambda a: sp.cluster.vq.kmeans2(a.random(9, 2), a.random(2, 2), minit="matrix")[0],
 )
 numpys("io.savemat, loadmat", lambda a: written(a.random(3, 2)))

@@ -38,7 +38,10 @@ seaborn.works(
 )
 seaborn.works("heatmap(x2d)", lambda a: pixels(lambda ax: sns.heatmap(a.random(3, 3), ax=ax)))
 seaborn.works(
-    "boxplot(x2d), violinplot(x)", lambda a: pixels(lambda ax: sns.boxplot(a.random(20, 3), ax=ax))
+    "boxplot(x2d), violinplot(x)",
+    lambda a: pixels(
+        lambda ax: (sns.boxplot(a.random(20, 3), ax=ax), sns.violinplot(a.random(20), ax=ax))
+    ),
 )
 seaborn.works(
     "lineplot(x=x, y=y)",

@@ -29,7 +29,14 @@ numpys(
     "color.rgb2gray, rgb2hsv",
     lambda a: [sk.color.rgb2gray(a.random(4, 4, 3)), sk.color.rgb2hsv(a.random(4, 4, 3))],
 )
-numpys("measure.label, regionprops(x)", lambda a: sk.measure.label(a.random(8, 8) > 0.5))
+numpys("measure.label(x)", lambda a: sk.measure.label(a.random(8, 8) > 0.5))
+works(
+    "measure.regionprops(x, intensity_image=y)",
+    lambda a: [
+        (int(r.area), float(r.intensity_mean))
+        for r in sk.measure.regionprops(a([[1, 1], [2, 0]]), intensity_image=a.random(2, 2))
+    ],
+)
 ours("morphology.erosion(x)", lambda a: sk.morphology.erosion(a.random(8, 8)))
 numpys("feature.canny(x)", lambda a: sk.feature.canny(a.random(8, 8)))
 ours("exposure.equalize_hist(x)", lambda a: sk.exposure.equalize_hist(a.random(8, 8)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
@@ -65,11 +66,10 @@ for _target, _table in ((1, REGRESSORS), (2, CLASSIFIERS)):
         numpys(f"{_name}.fit(x, y).predict(z)", predicted(_make, _target), rtol=1e-6)
 numpys(
     "predict_proba, decision_function",
-    lambda a: (
-        sk.linear_model.LogisticRegression()
-        .fit(data(a)[0], data(a)[2])
-        .predict_proba(a.random(5, 3))
-    ),
+    lambda a: [
+        getattr(sk.linear_model.LogisticRegression().fit(data(a)[0], data(a)[2]), n)(a.random(5, 3))
+        for n in ("predict_proba", "decision_function")
+    ],
     rtol=1e-6,
 )
 works(
@@ -81,7 +81,7 @@ works(
     ),
 )
 numpys(
-    "partial_fit, warm_start",
+    "SGDRegressor.partial_fit(x, y)",
     lambda a: sk.linear_model.SGDRegressor(random_state=0).partial_fit(*data(a)[:2]).coef_,
 )
 numpys(
@@ -96,6 +96,7 @@ numpys(
     lambda a: [
         abs(sk.decomposition.PCA(2).fit_transform(data(a)[0])),
         abs(sk.decomposition.TruncatedSVD(2, random_state=0).fit_transform(data(a)[0])),
+        sk.decomposition.NMF(2, init="nndsvda", max_iter=2000).fit_transform(data(a)[0]),
     ],
     rtol=1e-7,
 )
@@ -118,11 +119,17 @@ numpys(
 )
 numpys(
     "SimpleImputer, KNNImputer",
-    lambda a: sk.impute.SimpleImputer().fit_transform(a([[1.0, float("nan")], [2.0, 3.0]])),
+    lambda a: [
+        made.fit_transform(a([[1.0, float("nan")], [2.0, 3.0]]))
+        for made in (sk.impute.SimpleImputer(), sk.impute.KNNImputer())
+    ],
 )
 numpys(
     "SelectKBest, VarianceThreshold",
-    lambda a: sk.feature_selection.SelectKBest(k=2).fit_transform(data(a)[0], data(a)[2]),
+    lambda a: [
+        sk.feature_selection.SelectKBest(k=2).fit_transform(data(a)[0], data(a)[2]),
+        sk.feature_selection.VarianceThreshold(0.05).fit_transform(data(a)[0]),
+    ],
 )
 numpys(
     "make_pipeline(...).fit(x, y).predict",
@@ -136,7 +143,7 @@ numpys(
     rtol=1e-7,
 )
 ours(
-    "ColumnTransformer",
+    "make_column_transformer(...).fit_transform(x2d)",
     lambda a: sk.compose.make_column_transformer(
         (sk.preprocessing.StandardScaler(), [0]), remainder="passthrough"
     ).fit_transform(data(a)[0]),
@@ -155,7 +162,8 @@ numpys(
     "KFold.split(x), StratifiedKFold.split(x, y)",
     lambda a: [
         i
-        for pair in sk.model_selection.StratifiedKFold(2).split(data(a)[0], data(a)[2])
+        for made in (sk.model_selection.KFold(2), sk.model_selection.StratifiedKFold(2))
+        for pair in made.split(data(a)[0], data(a)[2])
         for i in pair
     ],
 )
@@ -177,22 +185,22 @@ works(
         .best_params_
     ),
 )
-sklearn.refused(
-    "GridSearchCV(model, {'alpha': x})",
+works(
+    "GridSearchCV(Ridge(), {'alpha': x})",
     lambda a: (
         sk.model_selection.GridSearchCV(sk.linear_model.Ridge(), {"alpha": a([0.1, 1.0])})
         .fit(*data(a)[:2])
         .best_params_
     ),
-    TypeError,
 )
 works(
-    "metrics: accuracy, f1, roc_auc, r2, log_loss",
+    "metrics: accuracy_score, f1_score, roc_auc_score, r2_score, log_loss",
     lambda a: [
         sk.metrics.accuracy_score(a([1, 0, 1]), a([1, 1, 1])),
         sk.metrics.f1_score(a([1, 0, 1]), a([1, 1, 1])),
         sk.metrics.roc_auc_score(a([1, 0, 1]), a([0.9, 0.2, 0.4])),
         sk.metrics.r2_score(a([1.0, 2.0]), a([1.0, 2.5])),
+        sk.metrics.log_loss(a([1, 0, 1]), a([0.9, 0.2, 0.4])),
     ],
 )
 numpys(
@@ -203,11 +211,23 @@ numpys(
         sk.metrics.pairwise.rbf_kernel(data(a)[0]),
     ],
 )
-numpys("utils.check_array(x), check_X_y", lambda a: sk.utils.check_array(a.random(3, 2)))
-ours("utils.shuffle, resample(x)", lambda a: sk.utils.shuffle(a.random(6, 2), random_state=0))
+numpys(
+    "utils.check_array(x), check_X_y(x, y)",
+    lambda a: [
+        sk.utils.check_array(a.random(3, 2)),
+        *sk.utils.check_X_y(a.random(3, 2), a([0, 1, 2])),
+    ],
+)
+ours(
+    "utils.shuffle(x), resample(x)",
+    lambda a: [f(a.random(6, 2), random_state=0) for f in (sk.utils.shuffle, sk.utils.resample)],
+)
 works(
-    "clone(KMeans(init=x)), pickled estimators",
-    lambda a: sk.base.clone(sk.cluster.KMeans(2, init=a.random(2, 3))).get_params()["n_clusters"],
+    "clone(KMeans(init=x)), pickle of Ridge().fit(x, y)",
+    lambda a: [
+        sk.base.clone(sk.cluster.KMeans(2, init=a.random(2, 3))).get_params()["n_clusters"],
+        pickle.loads(pickle.dumps(sk.linear_model.Ridge().fit(*data(a)[:2]))).score(*data(a)[:2]),
+    ],
 )
 
 

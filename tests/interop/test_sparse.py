@@ -19,11 +19,9 @@ sparse.numpys(
     "COO.from_numpy(x).todense(), asarray(x)",
     lambda a: [sp.COO.from_numpy(a([0.0, 1.0])).todense(), sp.asarray(a([0.0, 1.0])).todense()],
 )
-sparse.refused(
-    "COO(x)",
-    lambda a: sp.COO(a([[0.0, 1.0], [2.0, 0.0]])).todense(),
-    ValueError,
-    note="or `COO.from_numpy(x)`",
+sparse.numpys(
+    "COO(x2d), GCXS(x2d)",
+    lambda a: [kind(a([[0.0, 1.0], [2.0, 0.0]])).todense() for kind in (sp.COO, sp.GCXS)],
 )
 sparse.numpys(
     "coo * x, x * coo, np.multiply(coo, x)",
@@ -37,7 +35,15 @@ sparse.works(
     "coo + x, x + coo",
     lambda a: [(coo(a) + a.random(2, 2)).tolist(), (a.random(2, 2) + coo(a)).tolist()],
 )
-sparse.refused("coo @ x", lambda a: coo(a) @ a.random(2), TypeError)
+sparse.numpys(
+    "coo @ x, coo @ x2d, tensordot(coo, x2d, axes=1)",
+    lambda a: [
+        coo(a) @ a.random(2),
+        coo(a) @ a.random(2, 3),
+        sp.tensordot(coo(a), a.random(2, 2), axes=1),
+    ],
+)
+sparse.ours("x @ coo, x2d @ coo", lambda a: [a.random(2) @ coo(a), a.random(3, 2) @ coo(a)])
 
 
 @sparse.parametrize()

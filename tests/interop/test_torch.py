@@ -69,19 +69,33 @@ works(
     lambda a: len(th.utils.data.TensorDataset(th.as_tensor(a.random(4, 2)))),
 )
 works(
-    "DataLoader of rows as tensors",
+    "DataLoader of as_tensor(row)",
     lambda a: [
         values(v)
         for v in th.utils.data.DataLoader([th.as_tensor(r) for r in a.random(4, 2)], batch_size=2)
     ],
 )
-refused(
-    "DataLoader of rows of x",
-    lambda a: [values(v) for v in th.utils.data.DataLoader(list(a.random(4, 2)), batch_size=2)],
-    TypeError,
+works(
+    "DataLoader of rows of x2d, of (row, number)",
+    lambda a: [
+        [values(v) for v in th.utils.data.DataLoader(list(a.random(4, 2)), batch_size=2)],
+        [
+            [values(part) for part in v]
+            for v in th.utils.data.DataLoader(
+                list(zip(a.random(4, 2), a([1, 2, 3, 4]), strict=True)), 2
+            )
+        ],
+    ],
 )
 works("nn.Linear(...)(from_dlpack(x))", lambda a: values(applied(a.random(3, 2))))
-works("save, load of as_tensor(x)", lambda a: values(th.as_tensor(a.random(2)).clone()))
+works("save, load of as_tensor(x)", lambda a: values(kept(th.as_tensor(a.random(2)))))
+
+
+def kept(tensor: Any) -> Any:
+    file = io.BytesIO()
+    th.save(tensor, file)
+    file.seek(0)
+    return th.load(file)
 
 
 def filled(array: Any) -> Any:

@@ -18,10 +18,11 @@ import pytest
 
 import dispatcharr as np
 from dispatcharr.backends import registry
+from dispatcharr.expr.build import own_filters
 from dispatcharr.plan import reference, reproducer
 from dispatcharr.plan.fuse import plan
 from dispatcharr.plan.graph import survey
-from dispatcharr.route import standing
+from dispatcharr.route import standing, verification
 
 Program = Callable[[Any], Any]
 
@@ -67,7 +68,8 @@ def checked(program: Program, **options: Any) -> tuple[numpy.ndarray, list[str]]
     asked = {"verify": 1.0, "defer": "always", "backend": "serial", **options}
     with warnings.catch_warnings(record=True) as heard, np.dispatch_options(**asked):
         warnings.simplefilter("always")
-        result = numpy.array(program(np))
+        with own_filters():
+            result = numpy.array(program(np))
     assert {w.category for w in heard} <= {np.VerificationWarning}
     assert all(w.filename == __file__ for w in heard)
     return result, [str(w.message) for w in heard]
@@ -210,6 +212,36 @@ def test_the_programs_random_numbers_are_its_own() -> None:
     random.seed(3)
     checked(lambda m: m.ones(40) * 3, verify=0.5)
     assert random.random() == wanted
+
+
+def test_one_in_so_many_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verification, "_random", random.Random(3))
+    array = np.arange(40.0)
+    with np.dispatch_options(verify=0.25, defer="never"), np.record_dispatch() as record:
+        for _ in range(400):
+            array * 2
+    told = record.summary().to_dict()["verified"]
+    assert told["disagreed"] == 0
+    assert 70 < told["agreed"] < 130
+
+
+def test_statements_that_come_again_are_checked(wrong: Any) -> None:
+    """Without a recorder, as programs run: the fast path must not keep kernels from the check."""
+    array = np.arange(200_000.0)
+    other = array + 1
+    with np.dispatch_options(verify=0.1), warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        with own_filters():
+            for count in range(120):
+                if count == 40:
+                    wrong(add_one)
+                    np.set_backend("serial")
+                result = array * 2 + other * 3 - 1
+                last = float(result[-1])
+            np.set_backend("auto")
+    assert [w.category for w in heard] == [np.VerificationWarning] * len(heard)
+    assert heard
+    assert last == 199_999 * 2 + 200_000 * 3 - 1
 
 
 def test_errstate_is_the_programs() -> None:

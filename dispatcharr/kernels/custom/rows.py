@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy
 
+from dispatcharr._forks import shared
 from dispatcharr.kernels.build import shared_builder
 from dispatcharr.kernels.custom.capture import Captured, capture
 from dispatcharr.kernels.custom.text import Scalar, body_from
@@ -123,7 +124,7 @@ class Function:
 
 
 _functions: OrderedDict[str, Function] = OrderedDict()
-_lock = threading.Lock()
+_lock = shared(threading.Lock())
 
 
 def function_of(function: Any, replace: Callable[[Any], Any]) -> Function:
