@@ -526,7 +526,9 @@ run_binary(int slot, binary operate, PyObject *a, PyObject *b)
     }
     if (is_due(slot, larger(x, y), bytes)) {
         PyObject *const given[2] = {a, b};
-        try_out(slot, larger(x, y), bytes, NULL, given, 2, NULL);
+        if (try_out(slot, larger(x, y), bytes, NULL, given, 2, NULL) < 0) {
+            return NULL;
+        }
         return operate(a, b);
     }
     served++;
@@ -601,7 +603,9 @@ run_unary(int slot, unary operate, PyObject *a)
         return answered(hand_over(site, slot, a, NULL), a, NULL);
     }
     if (is_due(slot, x, own_bytes(x))) {
-        try_out(slot, x, own_bytes(x), NULL, &a, 1, NULL);
+        if (try_out(slot, x, own_bytes(x), NULL, &a, 1, NULL) < 0) {
+            return NULL;
+        }
         return operate(a);
     }
     served++;
@@ -1580,7 +1584,9 @@ function_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObje
                 goto slow;
             }
             if (is_due(f->slot, larger(x[0], x[1]), bytes) && !into) {
-                try_out(f->slot, larger(x[0], x[1]), bytes, self, args, nargs, NULL);
+                if (try_out(f->slot, larger(x[0], x[1]), bytes, self, args, nargs, NULL) < 0) {
+                    return NULL;
+                }
                 return function_vectorcall(self, args, nargsf, kwnames);
             }
             served++;
@@ -1920,7 +1926,9 @@ forward_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObjec
         PyObject *due = NULL;
         int is_pure = is_pure_and_small(f, args, nargs, kwnames, &due);
         if (is_pure && due != NULL) {
-            try_out(f->slot, due, own_bytes(due), self, args, nargs, kwnames);
+            if (try_out(f->slot, due, own_bytes(due), self, args, nargs, kwnames) < 0) {
+                return NULL;
+            }
             return forward_vectorcall(self, args, nargsf, kwnames);
         }
         if (is_pure) {

@@ -80,6 +80,11 @@ static int
 put_number(PyObject *o, int type, Element *element)
 {
     double value;
+    /* Of two dtypes of one size NumPy may take the other one for a number's sake. */
+    if (sizeof(npy_long) == sizeof(npy_longlong) ? type == NPY_LONGLONG
+                                                 : type == NPY_INT || type == NPY_LONG) {
+        return 0;
+    }
     if (PyLong_CheckExact(o)) {
         int overflow;
         npy_longlong x = PyLong_AsLongLongAndOverflow(o, &overflow);

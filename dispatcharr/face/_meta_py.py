@@ -14,7 +14,7 @@ class Meta(type):
     """The class of the array class, which is asked for attributes that take subclasses too."""
 
     unbound: ClassVar[dict[str, Any]] = {}
-    believed: ClassVar[Callable[[Any], type] | None] = None
+    believed: ClassVar[Callable[..., type] | None] = None
 
     def __getattribute__(cls, name: str) -> Any:
         found = Meta.unbound.get(name)
@@ -26,7 +26,7 @@ def set_unbound(table: dict[str, Any]) -> None:
     Meta.unbound = table
 
 
-def set_believed(modules: frozenset[str], answer: Callable[[Any], type]) -> None:
+def set_believed(modules: frozenset[str], answer: Callable[..., type]) -> None:
     """Set what those who ask for the class of an array are told."""
     Meta.believed = answer
 

@@ -36,8 +36,8 @@ is_due(int slot, PyObject *x, npy_intp bytes)
 }
 
 /* Have Python try an operation; `function` is NULL for that of an operator. It says when the next trial
- * is. */
-COLD static void
+ * is. -1 where the program was interrupted meanwhile. */
+COLD static int
 try_out(int slot, PyObject *x, npy_intp bytes, PyObject *function, PyObject *const *args,
         Py_ssize_t nargs, PyObject *kwnames)
 {
@@ -56,10 +56,17 @@ try_out(int slot, PyObject *x, npy_intp bytes, PyObject *function, PyObject *con
         done = PyObject_CallFunction(trial_hook, "iinOOO", slot, type, (Py_ssize_t)bytes,
                                      function == NULL ? Py_None : function, given, named);
     }
+    int told = 0;
     if (done == NULL && PyErr_Occurred()) {
-        PyErr_WriteUnraisable(trial_hook);
+        if (PyErr_ExceptionMatches(PyExc_Exception)) {
+            PyErr_WriteUnraisable(trial_hook);
+        }
+        else {
+            told = -1;
+        }
     }
     Py_XDECREF(given);
     Py_XDECREF(named);
     Py_XDECREF(done);
+    return told;
 }

@@ -48,9 +48,9 @@ FUNCTIONS: dict[str, frozenset[str] | None] = {
 }
 
 
-def _class_for_asker(array: Any) -> type:
-    """Return what the function that asks is told of the class of an array."""
-    asker = sys._getframe(1)
+def _class_for_asker(array: Any, depth: int = 1) -> type:
+    """Return what the function that asks, so many frames away, is told of the class of an array."""
+    asker = sys._getframe(depth)
     named = FUNCTIONS.get(asker.f_globals.get("__name__", ""), frozenset())
     # Generator expressions ask in the name of the function that they are in.
     is_believing = named is None or asker.f_code.co_qualname.partition(".<locals>")[0] in named

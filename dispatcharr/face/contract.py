@@ -53,7 +53,8 @@ def attempt(
     is_free = chosen.engine == "auto"
     given = dict(kwargs)
     out = _single(given.pop("out", None))
-    form = (name, chosen.backend, chosen.threads, *map(_form, plain), str(given))
+    said = *plain, *given, *given.values()
+    form = (name, chosen.backend, chosen.threads, *map(_form, said))
     if is_free:
         waits = _left.get(form)
         if waits is not None and waits():
@@ -92,7 +93,7 @@ def _form(value: Any) -> Any:
     """Return what a choice depends on of an argument."""
     if type(value) is numpy.ndarray:
         return value.dtype.char, value.shape, value.strides
-    return value if type(value) in (str, int) else None
+    return value if type(value) in (str, int) or isinstance(value, (type, numpy.dtype)) else None
 
 
 def _leave(form: tuple[Any, ...], choice: Choice) -> None:

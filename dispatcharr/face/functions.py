@@ -197,9 +197,7 @@ def store_into(node: Node, target: numpy.ndarray, casting: Any = "same_kind") ->
     """Run ``node`` into ``target``, through a temporary where it reads what it would overwrite."""
     if node.shape != target.shape or not numpy.can_cast(node.dtype, target.dtype, casting):
         return False
-    if node.errors is not None and any(mode not in ("warn", "ignore") for mode in node.errors):
-        return False
-    if not target.flags.aligned or not is_planned(target.dtype):
+    if _acts_at_once(node) or not target.flags.aligned or not is_planned(target.dtype):
         return False
     if 0 in target.strides:
         return False  # elements that share memory are written in NumPy's order
@@ -211,6 +209,8 @@ def store_into(node: Node, target: numpy.ndarray, casting: Any = "same_kind") ->
             node = build(BY_NAME["astype"], (node,), target.dtype)
         else:
             node = recast(node, target.dtype)
+        if _acts_at_once(node):  # the cast may err, too
+            return False
     if _conflicts(node, target):
         engine.evaluate([node])
         if node.value is not None:
@@ -218,6 +218,11 @@ def store_into(node: Node, target: numpy.ndarray, casting: Any = "same_kind") ->
         return True
     engine.store(node, target)
     return True
+
+
+def _acts_at_once(node: Node) -> bool:
+    """Return whether an error of the operation asks for more than a warning."""
+    return node.errors is not None and any(mode not in ("warn", "ignore") for mode in node.errors)
 
 
 def copy_of(value: Any) -> Node:

@@ -113,7 +113,10 @@ def _kept_by_numpy(row: Elementwise, left: Any, right: Any) -> str | None:
 def _power_row(row: Elementwise, left: Any, right: Any) -> tuple[Elementwise, tuple[Any, ...]]:
     """Return the row and operands of an operator, which for powers may be other ones."""
     if row is _POWER and type(right) in (int, float) and is_array(left):
-        return power_row(operand(left).dtype.kind, left, right)
+        dtype = operand(left).dtype
+        # The operator's own limit: until it is asked for, none of its powers is the fast path's.
+        limits.limit_of(row.name, dtype)
+        return power_row(dtype.kind, left, right)
     return row, (left, right)
 
 

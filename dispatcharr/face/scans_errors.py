@@ -5,6 +5,8 @@ Where a kernel has met one, or what is computed beside it, the call is left to N
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy
 
 __all__ = ["heard", "strict"]
@@ -25,4 +27,5 @@ def heard() -> frozenset[str]:
 def strict() -> numpy.errstate:
     """Return a context in which errors that are not ignored now raise ``FloatingPointError``."""
     modes = numpy.geterr()
-    return numpy.errstate(**{mode: "raise" for mode, way in modes.items() if way != "ignore"})
+    raised: Any = {mode: "raise" for mode, way in modes.items() if way != "ignore"}
+    return numpy.errstate(**raised)

@@ -59,6 +59,8 @@ def _try_out(
         limits.lower(name, dtype, nbytes)  # so that it is planned
         try:
             tried = _tried(*ways, max(limits.between_trials(name, dtype, patience) / nbytes, 1.0))
+        except MemoryError:
+            tried = "lost"  # there is no room for two of them
         finally:
             limits.lower(name, dtype, limit)
         if tried is None:

@@ -10,9 +10,10 @@
  * program itself has needed: before fresh memory is taken, kept memory goes back as far as the sum
  * would exceed the most that lived at once plus SLACK.
  *
- * Small arrays come from the C library, in the same dress. A block is a mapping of its own. Its data begin on a page (a huge page, where it is large), after a
- * page of which the last bytes describe it. Blocks of one size are a bin. Sizes that NumPy hands back
- * are not relied on: programs may change an array's shape and dtype in place.
+ * Small arrays come from the C library, in the same dress. A block is a mapping of its own. Its data
+ * begin on a page (a huge page, where it is large), after a page of which the last bytes describe it.
+ * Blocks of one size are a bin. Sizes that NumPy hands back are not relied on: programs may change an
+ * array's shape and dtype in place.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -38,6 +39,7 @@
 #define LARGEST ((size_t)1 << 47)
 #define WIDER 3                     /* bins above its own that serve a request: 19 % */
 #define IDLE 2.0                    /* seconds */
+#define CLEARED ((size_t)1 << 25)   /* from here on zeros come from the system, as with glibc */
 #define HEADER 64                   /* bytes before the data in which a small one is described */
 
 typedef struct Block {
@@ -225,7 +227,7 @@ small_malloc(size_t size, int zeroed)
     return memory + HEADER;
 }
 
-/* A block of at least `size` bytes: a kept one, or a new one, which holds zeros. */
+/* A block of at least `size` bytes: a kept one, cleared where zeros are asked for, or a new one. */
 static void *
 take(size_t size, int zeroed)
 {
@@ -235,9 +237,11 @@ take(size_t size, int zeroed)
     int bin = bin_of(&capacity);
     pthread_mutex_lock(&lock);
     Block *block = NULL;
-    for (int i = bin; i <= bin + WIDER && i < BINS && !block && !zeroed; i++) {
+    int fresh = zeroed && size >= CLEARED;
+    for (int i = bin; i <= bin + WIDER && i < BINS && !block && !fresh; i++) {
         block = bins[i].newest;
     }
+    int used = block != NULL;
     if (block) {
         take_out(block);
         hits++;
@@ -261,6 +265,7 @@ take(size_t size, int zeroed)
     live += block->capacity;
     if (live > most) most = live;
     pthread_mutex_unlock(&lock);
+    if (zeroed && used) memset(data_of(block), 0, size);
     return data_of(block);
 }
 
@@ -270,7 +275,7 @@ pool_malloc(void *context, size_t size)
     return take(size, 0);
 }
 
-/* Not kept memory: the system supplies zeros page by page, when and if they are looked at. */
+/* Large ones are no kept memory: the system supplies zeros page by page, when they are looked at. */
 static void *
 pool_calloc(void *context, size_t count, size_t size)
 {

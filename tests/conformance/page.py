@@ -31,17 +31,22 @@ def figures(data: Mapping[str, Any]) -> str:
     """Return the table of shares by modes, of what ``reporting.as_data`` gave."""
     python = data["python"].rpartition(".")[0]
     rows = [
-        f"Measured with NumPy {data['numpy']} and Python {python}, {len(data['files'])} files:",
+        f"Measured with NumPy {data['numpy']} and Python {python}:",
         "",
-        "| mode | pass with NumPy | pass here | share | planned operations that waited |",
-        "| --- | --- | --- | --- | --- |",
+        "| mode | files | pass with NumPy | pass here | share | planned operations that waited |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for mode, one in data["modes"].items():
         planned, waited = one["elementwise"]["planned"], one["elementwise"]["waited"]
-        shown = f"{waited:,} of {planned:,}" if planned else "-"
-        rows.append(
-            f"| `{mode}` | {one['of']:,} | {one['passed']:,} | {one['percent']} % | {shown} |"
-        )
+        cells = [
+            f"`{mode}`",
+            str(sum(mode in found for found in data["files"].values())),
+            f"{one['of']:,}",
+            f"{one['passed']:,}",
+            f"{one['percent']} %",
+            f"{waited:,} of {planned:,}" if planned else "-",
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"
 
 

@@ -146,3 +146,11 @@ def test_limits_are_checked():
         _fastpath.set_chain_limit(-1, 0, 0)
     with pytest.raises(TypeError, match="memory handler"):
         _fastpath.set_memory(3, 0)
+
+
+def test_squares_by_the_operator_are_the_fast_paths_too():
+    a = np.array(numpy.ones(4000))
+    a**2  # asks for the limit
+    before = _fastpath.served()
+    assert float((a**2)[0]) == 1.0
+    assert _fastpath.served() > before + 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -67,6 +68,17 @@ def test_a_number_becomes_an_element_as_in_numpy(char: str, number: float) -> No
     check(lambda: mine * number, lambda: x * number)
     check(lambda: number - mine, lambda: number - x)
     check(lambda: mine < number, lambda: x < number)
+
+
+@pytest.mark.parametrize("char", "iIlLqQ")
+def test_of_two_dtypes_of_one_size_the_one_is_made_that_numpy_makes(char: str) -> None:
+    x = numpy.array([1, 2, 3], char)
+    mine = np.array(x)
+    for name in ("add", "xor", "or_", "and_", "lshift", "floordiv", "mod", "mul", "eq"):
+        function = getattr(operator, name)
+        for given in ((x, 3), (3, x), (x, x), (x, True)):
+            ours = [mine if value is x else value for value in given]
+            assert function(*ours).dtype.char == function(*given).dtype.char, name
 
 
 def test_errors_are_raised_where_the_modes_ask_for_it() -> None:

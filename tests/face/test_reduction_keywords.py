@@ -71,10 +71,8 @@ def near(got: Any, wanted: Any) -> None:
 
 def heard(call: Callable[[], Any]) -> tuple[list[str], set[str]]:
     """Return what ``call`` warned of, and in which files."""
-    with warnings.catch_warnings(record=True) as found:
-        warnings.simplefilter("always")
-        with own_filters():
-            call()
+    with warnings.catch_warnings(record=True, action="always") as found, own_filters():
+        call()
     return sorted(str(w.message) for w in found), {w.filename for w in found}
 
 

@@ -114,3 +114,16 @@ def test_what_others_see_stays_numpys() -> None:
     made = x + x
     assert _fastpath.served() == served + 1
     assert not waits(made) and made[0] == 2.0
+
+
+def test_an_interrupt_of_a_trial_reaches_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    due("sqrt")
+
+    def interrupted(*_: Any) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trials, "_tried", interrupted)
+    x = np.array(numpy.ones(SIZE))
+    with pytest.raises(KeyboardInterrupt):
+        np.sqrt(x)
+    assert np.sqrt(x)[0] == 1.0

@@ -289,3 +289,21 @@ def test_reductions_that_go_wrong_do_so_as_numpys_do(name: str) -> None:
         got = caught(lambda: kept.append(LARGE[name](np, np.ones(400_000))))
     numpy.testing.assert_array_equal(kept[1], kept[0], strict=True)
     assert {w[:2] for w in got} == {w[:2] for w in wanted}
+
+
+@pytest.mark.parametrize("assign", [
+    lambda x, z: x.__setitem__(..., z), lambda x, z: x.__setitem__(slice(1, None), z[1:]),
+    lambda x, z: x.__setitem__(..., z * 1), lambda x, z: np.copyto(x, z, casting="unsafe"),
+])  # fmt: skip
+def test_casts_of_what_is_assigned_err_as_the_modes_say(assign: Any, always: None) -> None:
+    for pending in (False, True):
+        target = np.array(numpy.full(3000, 5))
+        values = np.array(numpy.full(3000, -1e30))
+        if pending:
+            values = values - 1.0
+        with np.errstate(invalid="raise"), pytest.raises(FloatingPointError, match="cast"):
+            assign(target, values)
+        heard: list[str] = []
+        with np.errstate(invalid="call", call=lambda kind, flag: heard.append(kind)):
+            assign(target, values)
+        assert heard == ["invalid value"]

@@ -25,6 +25,8 @@ __all__ = ["Lockstep", "Mismatch", "Undecided", "listen", "run"]
 
 _Warned = tuple[str, str]
 _ENDS = frozenset({"overflow", "underflow"})
+#: What makes complex numbers in the text of a statement.
+_COMPLEX = ("'F'", "'D'", "1j", "complex")
 
 
 class Undecided(Exception):
@@ -64,7 +66,7 @@ class Lockstep:
         levels = self._levels_read(statement)
         if ".tobytes()" in statement.text and any(map(self._holds_objects, statement.reads)):
             raise Undecided  # their bytes are addresses
-        is_blurred = UNKNOWN in levels or self._is_out_of_order(statement)
+        is_blurred = UNKNOWN in levels or self._is_unsure(statement)
         count = max([_size(self.numpys.space.get(name)) for name in statement.reads], default=1)
         code = statement.code
         heard.clear()
@@ -99,10 +101,15 @@ class Lockstep:
             return [UNKNOWN]
         return [self.levels.get(name, 0) for name in statement.reads]
 
-    def _is_out_of_order(self, statement: Statement) -> bool:
-        """Return whether it may depend on the order of a sum which numbers overflow."""
-        read = map(self.numpys.array, statement.reads)
-        return statement.rule == "size" and any(map(_is_huge, read))
+    def _is_unsure(self, statement: Statement) -> bool:
+        """Return whether NumPy itself may answer, or warn, in one way or another."""
+        read = [array for array in map(self.numpys.array, statement.reads) if array is not None]
+        if statement.rule == "size" and any(map(_is_huge, read)):
+            return True  # it may depend on the order of a sum which numbers overflow
+        # Where halves become complex, NumPy adds what happened to be in its buffer.
+        chars = {array.dtype.char for array in read}
+        is_half = "e" in chars or "'e'" in statement.text or "float16" in statement.text
+        return is_half and (bool(chars & {"F", "D"}) or any(w in statement.text for w in _COMPLEX))
 
     def _warned(self, mine: set[_Warned], theirs: set[_Warned], is_blurred: bool) -> None:
         self.is_blurred = self.is_blurred or is_blurred

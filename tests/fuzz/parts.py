@@ -66,7 +66,9 @@ class Parts:
             options = ({"engine": "compiled"},)
         self.scans = options is OPTIONS and seed % SELDOM == 5
         if self.scans:
-            options = ({"engine": "compiled"}, {"engine": "compiled", "threads": 2})
+            # Who wants to hear of fallbacks has small calls looked at, too.
+            scanned = {"engine": "compiled", "on_fallback": "log"}
+            options = (scanned, {**scanned, "threads": 2})
         drawn, is_heard = chosen.choice(tuple(options)), chosen.random() < 0.3
         self.program = Program(
             dict(drawn), is_heard if heard is None else heard, [], f"seed: {seed}"

@@ -288,7 +288,12 @@ class Writer(Loops):
             return None
         first = self.target()
         second, third = [n for n in ("v20", "v21", "v22") if n != first][:2]
-        lasts = [f"{first}.max()", f"({first} > 1).sum()", f"{second} - {first}", f"{first}[1:]"]
+        lasts = [
+            f"{first}.max() + 0",
+            f"({first} > 1).sum()",
+            f"{second} - {first}",
+            f"{first}[1:]",
+        ]
         last = self.random.choice([*lasts, f"m.sqrt({second}) > 1", f"{name}.copy()"])
         text = f"for i in range({self.random.randint(2, 5)}): {first} = {one}; {second} = {other}"
         if self.random.random() < 0.3:

@@ -67,7 +67,7 @@ SPELLED: dict[str, dict[str, str]] = {
         "where": "the keyword of that name, which takes a mask",
     },
     "face/scans_masks.py": {"where": "the function of that name, of a condition alone"},
-    "face/scans_running.py": {"divide": "a kind of floating-point error"},
+    "face/scans_errors.py": {"divide": "a kind of floating-point error"},
     "kernels/blocks.py": {
         "divide": "a kind of floating-point error",
         "log": "NumPy's mode for floating-point errors that are to be heard",

@@ -105,7 +105,7 @@ def test_jax_knows_us_from_the_first_call_on() -> None:
         ORDER
         x = np.ones(2, "float32")
         print(CALL)
-        print([type(f).__name__ for f in sys.meta_path if "arrivals" in type(f).__module__])
+        print([type(f).__name__ for f in sys.meta_path if getattr(f, "_name", "") == "jax"])
         print(type(jax.__loader__).__module__, type(jax.__spec__.loader).__module__)
     """
     orders = ("import jax, dispatcharr as np", "import dispatcharr as np, jax")

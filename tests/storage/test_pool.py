@@ -128,6 +128,23 @@ def test_no_more_is_kept_than_the_limit(kept):
 
 
 @compiled
+@pytest.mark.parametrize("extent", [LARGE, 5 * LARGE])
+def test_zeros_are_zeros_also_in_memory_that_was_used(kept, extent):
+    used = pool.empty((extent,), FLOAT)
+    used.fill(7.0)
+    where = address(used)
+    del used
+    before = pool.enter()
+    try:
+        made = numpy.zeros(extent)
+    finally:
+        pool.leave(before)
+    # From 32 MiB on the system clears pages when they are looked at.
+    assert (address(made) == where) is (made.nbytes < pool.SYSTEM_RECYCLES)
+    assert not made.any()
+
+
+@compiled
 def test_with_a_limit_of_zero_there_is_no_pool(kept):
     kept.set_limit(0)
     array = pool.empty((LARGE,), FLOAT)
