@@ -301,8 +301,13 @@ def _jax_array(self: Any) -> Any:
 
 
 def _arrived(name: str, tell: Callable[[], None]) -> None:
-    if _untold.pop(name, None) is not None:
+    if _untold.pop(name, None) is None:
+        return
+    try:
         tell()
+    except Exception as error:  # another release than we know: its import is to go on
+        told = f"{name} could not be told of dispatcharr's arrays ({type(error).__name__}: {error})"
+        warnings.warn(f"{told}; pass it numpy.asarray(x)", RuntimeWarning, stacklevel=2)
 
 
 def install() -> None:

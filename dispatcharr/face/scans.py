@@ -201,9 +201,7 @@ def _shown(made: numpy.ndarray, pairs: list[tuple[Any, Any]]) -> Any:
     return _fastpath.wrap(made)
 
 
-def _run(
-    name: str, scan: Scan, form: tuple[Any, ...], chosen: Options, call: _Call
-) -> Any:
+def _run(name: str, scan: Scan, form: tuple[Any, ...], chosen: Options, call: _Call) -> Any:
     """Compute ``scan`` if that pays, else return ``LEFT``."""
     start = time.perf_counter()
     choice = scans.choose(scan, chosen)

@@ -12,6 +12,7 @@ import numpy
 import pytest
 
 import dispatcharr as np
+from dispatcharr.face import neighbours
 from dispatcharr.face.arrivals import await_module
 from dispatcharr.face.believed import FUNCTIONS
 
@@ -62,3 +63,14 @@ def test_arrival_is_told_once_and_leaves_no_trace(
     importlib.reload(made)
     assert told == ["arrived"]
     del sys.modules["arriving_late"]
+
+
+def test_a_library_that_cannot_be_told_is_imported_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail() -> None:
+        raise AttributeError("it has another name now")
+
+    monkeypatch.setitem(neighbours._untold, "some_library", fail)
+    with pytest.warns(RuntimeWarning, match=r"some_library could not be told.*numpy\.asarray\(x\)"):
+        neighbours._arrived("some_library", fail)
