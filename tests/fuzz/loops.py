@@ -7,19 +7,20 @@ is told (:func:`sides.told`), since a name holds what the last one made.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 
 import numpy
 
-from parts import Parts
+from parts import MOST, Parts
 from sides import USERS
 from statements import Statement
 
 _MODES = ("ignore", "warn")
 #: Arrays that go with an array, all of which some loop runs over.
 _FORMS = ("{a}", "{a}.copy()", "{b}", "m.flip({a})", "{a}.astype('f')", "{a}.astype('d')", "{a}.T",
-          "{a}.astype({c})", "{a}.ravel()", "m.array({a}, order='F')", "{a}[..., None]", "abs({a})",
+          "{a}.astype({c})", "{a}.ravel()", "m.array({a}, order='F')", "{a}[None]", "abs({a})",
           "{a}.view()", "m.concatenate([{a}, {a}])", "{a}[()]")  # fmt: skip
 #: Reductions whose results do not depend on the order of elements.
 _FOLDS = ("{x}.max() + 0", "{x}.min() + 0", "({x} > 1).sum()", "{x}.argmax()", "m.any({x})",
@@ -54,13 +55,23 @@ class Loops(Parts):
         if self.random.random() < 0.4:
             forms = forms[:1]
         given = [self.fill(form, name) for form in forms for _ in range(self.random.randint(2, 4))]
-        if None in given:
+        if None in given or not all(self.is_modest(str(one), text) for one in given):
             return None
         return (
             name,
             re.sub(rf"\b{name}\b", "x", text),
             (f"for x in ({', '.join(map(str, given))},) * {self.times}"),
         )
+
+    def is_modest(self, form: str, text: str) -> bool:
+        """Return whether what a round makes of ``form`` and the arrays in ``text`` is not large."""
+        one = self.both.numpys.value(form)
+        names = [n for n in re.findall(r"\bv\d+\b", text) if n in self.arrays()]
+        shapes = [numpy.shape(one), *[self.value(n).shape for n in names]]
+        try:
+            return math.prod(numpy.broadcast_shapes(*shapes)) <= MOST
+        except ValueError:
+            return False
 
     def each(self) -> Statement | None:
         """Compute the same of several arrays."""
@@ -83,6 +94,10 @@ class Loops(Parts):
         _, one, loop = found
         between = self.random.choice(_BETWEEN).format(x="v20")
         second = re.sub(r"\bx\b", "v20", other[1])
+        everything = f"{one} {other[1]} {other[2]}"
+        forms = loop.removeprefix("for x in (").rpartition(",)")[0]
+        if not self.is_modest(f"numpy.broadcast({forms},)", everything):
+            return None
         if self.random.random() < 0.3:
             between = f"m.seterr(all={self.random.choice(_MODES)!r}); {between}"
         text = f"{loop}: v20 = {one}; v21 = {second}; {between}; s1 = told(v20), told(v21)"
