@@ -148,11 +148,13 @@ def _told(flags: FlagWord, names: _Names) -> _Errors:
 def _later(device: Device, flags: FlagWord, names: _Names) -> LateErrors:
     counters = device.counters
     before = counters["synchronizes"] + counters["to_host"]
+    over = device.event()
 
     def late(wait: bool) -> _Errors | None:
         if wait:
             device.synchronize()
-        elif counters["synchronizes"] + counters["to_host"] == before:
+        # Another thread may have begun to wait before this was launched, and counted it since.
+        elif counters["synchronizes"] + counters["to_host"] == before or not over.done():
             return None
         return _told(flags, names)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy
 
+from dispatcharr.expr.order import empty_in_order, order_of, strides_in_order
 from dispatcharr.face.scans_errors import heard
 from dispatcharr.kernels.scan import Crew
 from dispatcharr.kernels.scan_lanes import Lanes, key_of, run
@@ -146,9 +147,7 @@ def _rate(lanes: Lanes, name: str, filler: float | None) -> str:
 
 def _stand_in(x: numpy.ndarray, target: numpy.dtype) -> numpy.ndarray:
     """Return an array of the layout of the result, with no memory to speak of."""
-    strides = [stride // x.itemsize * target.itemsize for stride in x.strides]
-    if not x.flags.c_contiguous:
-        strides = list(numpy.empty_like(x, target).strides)  # NumPy's rule; memory is not touched
+    strides = strides_in_order(x.shape, target.itemsize, order_of(x))
     return numpy.lib.stride_tricks.as_strided(numpy.empty(1, target), x.shape, strides)
 
 
@@ -169,7 +168,7 @@ def _compute(
     crew: Crew, *, name: str, filler: float | None, x: numpy.ndarray, out: Any,
     target: numpy.dtype, axis: int,
 ) -> Any:  # fmt: skip
-    made = numpy.empty_like(x, target) if out is None else out
+    made = empty_in_order(x.shape, target, order_of(x)) if out is None else out
     return _run(crew, name, filler, x, made, axis)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dispatcharr.backends import late
+from dispatcharr.backends import cuda, late
 from dispatcharr.plan.region import REMARK
 
 STEP: Any = SimpleNamespace(warns=frozenset({"overflow"}), may_tell=lambda name: True)
@@ -88,3 +88,16 @@ def test_so_many_wait_at_most(queue: Any) -> None:
     for kernel in kernels:
         late.hear_later(STEP, kernel)
     assert kernels[-1].ran and not kernels[-2].ran
+
+
+def test_a_wait_that_began_before_the_launch_is_not_taken_for_its_end() -> None:
+    counters = {"synchronizes": 0, "to_host": 0}
+    marker, flags = SimpleNamespace(over=False), SimpleNamespace(read=lambda: 1)
+    marker.done = lambda: marker.over
+    device: Any = SimpleNamespace(counters=counters, event=lambda: marker)
+    told_later = cuda._later(device, flags, [("overflow", "add")])  # type: ignore[arg-type]
+    assert told_later(False) is None
+    counters["to_host"] += 1  # by another thread, which had begun to copy
+    assert told_later(False) is None
+    marker.over = True
+    assert told_later(False) == {("overflow", "add")}

@@ -101,9 +101,12 @@ class Writer(Loops):
         while len(operands) < row.nin:
             other = self.mate(name) if self.random.random() < 0.75 else self.scalar()
             operands.insert(self.random.choice((0, len(operands))), other or "2")
-        rule = templates.rule_of(row, any(c in "FD" for c in self.chars))
+        values = self.both.numpys.space
+        kinds = [numpy.asarray(values[one]).dtype.kind for one in operands if one in values]
+        is_complex = "c" in kinds or any("j" in one for one in operands)
+        rule = templates.rule_of(row, is_complex or any(c in "FD" for c in self.chars))
         called = self.random.choice((row.name, *row.aliases))
-        space = "numpy" if self.random.random() < 0.05 else "m"
+        module = "numpy" if self.random.random() < 0.05 else "m"
         roll, more = self.random.random(), ""
         if roll < 0.15 and row.nout == 1:
             out = self.mate(name, False)
@@ -112,14 +115,14 @@ class Writer(Loops):
                 # NumPy itself may crash where it compares with integers that are out of range.
                 if row.ufunc is not None and roll < 0.04 and row.cost != "compare":
                     more = f", out={out}, where={self.mask(name)}"
-                text = f"{space}.{called}({', '.join(operands)}{more})"
+                text = f"{module}.{called}({', '.join(operands)}{more})"
                 if row.name != "where":
                     return Statement(f"{self.target()} = {text}", rule, (out,))
         elif roll < 0.2 and row.ufunc is not None:
             dtype = f", dtype={self.random.choice(CHARS)!r}"
             others = ", order='F'", ", casting='unsafe'", ", subok=False", ", out=None"
             more = self.random.choice((dtype, *others))
-        text = f"{space}.{called}({', '.join(operands)}{more})"
+        text = f"{module}.{called}({', '.join(operands)}{more})"
         return self.bind(text, rule, names=row.nout)
 
     def mask(self, name: str) -> str:

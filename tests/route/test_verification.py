@@ -119,9 +119,9 @@ def test_numpys_answer_stands_and_a_script_is_kept(name: str, wrong: Any, folder
 
 
 def test_who_was_wrong_is_not_asked_again(wrong: Any) -> None:
-    wrong(add_one)
+    wrong(add_one, "blocks")  # of the other there may be a kernel by now, which is asked then
     array = np.arange(3000.0)
-    assert len(checked(lambda m: array * 2)[1]) == 1
+    assert len(checked(lambda m: array * 2, engine="blocks")[1]) == 1
     with np.dispatch_options(verify=0.0), np.use_backend("serial"), np.record_dispatch() as record:
         numpy.testing.assert_array_equal(array * 2, numpy.arange(3000.0) * 2)
     (kernel,) = record.records
