@@ -174,7 +174,7 @@ def _bounds(region: Region, registers: list[Any], expected: list[Array]) -> list
     bounds: list[Any] = [None] * len(region.inputs)
     for instruction in region.program:
         value = registers[len(bounds)]
-        bound = _own(instruction, value)
+        bound = _own(instruction, value, [registers[i] for i in instruction.operands])
         for place, i in enumerate(instruction.operands):
             if bounds[i] is not None:
                 operands = tuple(registers[j] for j in instruction.operands)
@@ -189,12 +189,14 @@ def _bounds(region: Region, registers: list[Any], expected: list[Array]) -> list
     return found
 
 
-def _own(instruction: Instruction, value: Array) -> Any:
+def _own(instruction: Instruction, value: Array, operands: Sequence[Any]) -> Any:
     """Return the error that an instruction itself may make, None for none."""
     row = instruction.row
     if value.dtype.kind not in "fc" or not isinstance(row, Elementwise):
         return None
-    if row.cost not in _EXACT or value.dtype.kind == "c":
+    # The size of a complex number is real, and rounded as complex products are.
+    is_complex = any([numpy.asarray(one).dtype.kind == "c" for one in (value, *operands)])
+    if row.cost not in _EXACT or is_complex:
         return ULPS * _unit(value)
     if row.name in _CHOOSING:
         return numpy.where(value == 0, numpy.finfo(value.dtype).smallest_subnormal, 0.0)

@@ -320,3 +320,14 @@ def test_contractions_that_are_wrong_leave_a_script(
     )
     assert made.returncode == 0, made.stderr
     assert "0 of 2500 elements differ now" in made.stdout
+
+
+@pytest.mark.parametrize("dtype", ["F", "D"])
+@pytest.mark.parametrize("name", ["absolute", "sign"])
+def test_sizes_of_complex_numbers_may_be_rounded_in_two_ways(name: str, dtype: str) -> None:
+    draw = numpy.random.default_rng(6)
+    values = (draw.normal(size=5000) + 1j * draw.normal(size=5000)).astype(dtype)
+    result, told = checked(lambda m: getattr(m, name)(m.array(values)) + 0.5, engine="compiled")
+    assert told == []
+    eps = numpy.finfo(dtype).eps
+    numpy.testing.assert_allclose(result, getattr(numpy, name)(values) + 0.5, rtol=8 * eps)
