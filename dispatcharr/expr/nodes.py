@@ -221,26 +221,27 @@ def fill(found: Sequence[tuple[Node, numpy.ndarray]]) -> None:
 
 
 def _fill(found: Sequence[tuple[Node, numpy.ndarray]]) -> None:
+    filled = {id(node) for node, _ in found}
+    above: dict[int, Node] = {}
+    for node, value in found:
+        users = [user for user in _pending(node.users) if id(user) not in filled]
+        if users:
+            leaf = _leaf(value)
+            for user in users:
+                user.operands = tuple([leaf if o is node else o for o in user.operands])
+            _collect(users, above, filled)
+    # A node counts more than any below it: operands come before their users.
+    for node in sorted(above.values(), key=lambda node: node.count):
+        node.leaves = _leaves_of(node.operands)
+        if node.owner is not None:
+            node.owner.file(node._roots())
+    # Not before: whoever sees a value may write to it, and asks who still waits to read it.
     for node, value in found:
         node.value = value
         if node.watcher is not None:
             node.watcher.wanted = True
         node.operands = ()
         node.leaves = ()
-    above: dict[int, Node] = {}
-    for node, value in found:
-        users = _pending(node.users)
-        if users:
-            leaf = _leaf(value)
-            for user in users:
-                user.operands = tuple([leaf if o is node else o for o in user.operands])
-            _collect(users, above)
-    # A node counts more than any below it: operands come before their users.
-    for node in sorted(above.values(), key=lambda node: node.count):
-        node.leaves = _leaves_of(node.operands)
-        if node.owner is not None:
-            node.owner.file(node._roots())
-    for node, _ in found:
         node.users = []
 
 
@@ -249,11 +250,11 @@ def _pending(users: list[weakref.ref[Node]]) -> list[Node]:
     return [user for user in alive if user is not None and user.value is None]
 
 
-def _collect(users: list[Node], above: dict[int, Node]) -> None:
-    """Add ``users``, and all that wait on them in turn, to ``above``."""
+def _collect(users: list[Node], above: dict[int, Node], filled: set[int]) -> None:
+    """Add ``users``, and all that wait on them in turn, to ``above``, but for what is filled in."""
     stack = users
     while stack:
         node = stack.pop()
-        if id(node) not in above:
+        if id(node) not in above and id(node) not in filled:
             above[id(node)] = node
             stack.extend(_pending(node.users))

@@ -12,6 +12,7 @@ import numpy
 import pytest
 
 import dispatcharr as np
+from dispatcharr.storage import readers
 
 WORKERS = 6
 
@@ -258,3 +259,25 @@ def test_worker_processes_get_and_give_arrays(script: Callable[..., str]) -> Non
         """
     )
     assert printed == "True [0.0, 1.0, 2.0, 3.0, 4.0] 4.0\n"
+
+
+def test_a_value_is_seen_once_those_who_wait_to_read_it_can_be_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else another thread that sees it writes to it, and finds nobody to be computed before."""
+    filed, is_hidden = readers.Reader.file, []
+    with np.dispatch_options(defer="always"):
+        x = np.array(numpy.arange(50_000.0)) * 2
+        later = x + 1
+        node = x._value
+
+        def file(self: Any, roots: tuple[int, ...]) -> None:
+            filed(self, roots)
+            is_hidden.append(node.value is None)
+
+        monkeypatch.setattr(readers.Reader, "file", file)
+        np.evaluate(x)
+        assert is_hidden == [True]
+        x.fill(7.0)
+        assert later[3] == 7.0
+        assert x[3] == 7.0
