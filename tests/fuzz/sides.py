@@ -169,7 +169,8 @@ def user(name: str, module: Any) -> Callable[..., Any]:
 
     def call(*arrays: Any) -> Any:
         with numpy.errstate(all="ignore"):
-            return each(*arrays)
+            found = each(*arrays)
+        return found if found.ndim else found[()]  # as ufuncs have it
 
     return call
 
