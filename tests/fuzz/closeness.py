@@ -130,6 +130,9 @@ def compare_sums(mine: Any, theirs: Any, scale: Any, count: int) -> str | None:
         same = (mine == theirs) | (numpy.isnan(mine) & numpy.isnan(theirs))
         if theirs.dtype.kind == "c":
             same |= ~numpy.isfinite(mine) & ~numpy.isfinite(theirs)
+        # Of a mean, the scale is that of one element.
+        whole = scale.astype(numpy.longdouble) * count
+        same |= ~numpy.isfinite(theirs) & (whole >= float(info.max) / 64)
         bad = ~(near | same) & (scale < info.max / 64)
     return tell(mine, theirs, bad) if bad.any() else None
 

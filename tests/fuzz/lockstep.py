@@ -201,7 +201,8 @@ class Lockstep:
             if not theirs.flags.writeable or 0 in theirs.strides:
                 return
             with numpy.errstate(all="ignore"):
-                self.ours.space[name][...] = theirs
+                own = self.ours.space[name]
+                (numpy.asarray(own) if isinstance(own, memoryview) else own)[...] = theirs
         self.levels[name] = 0
 
     def finish(self) -> None:
