@@ -34,8 +34,9 @@ def _is_as_fast(region: Region) -> bool:
     if reducing.mask is not None or (inner in reducing.axes and region.shape[inner] < _SHORT):
         return False
     # What is accumulated in another dtype NumPy casts by the piece first.
-    dtype = region.inputs[reducing.register].dtype
-    return dtype.char != "e" and reducing.state_dtype in (None, dtype)
+    dtype, state = region.inputs[reducing.register].dtype, reducing.state_dtype
+    # Not by ``in``: to NumPy, None is the dtype float64.
+    return dtype.char != "e" and (state is None or state == dtype)
 
 
 class Host:

@@ -246,3 +246,28 @@ def test_what_is_kept_for_each_length_goes_with_its_plan(monkeypatch):
         gc.enable()
     assert all(len(table) <= n + 9 for table, n in zip(tables, before, strict=True))
     assert len(rents._rents) <= accounts + 2
+
+
+@pytest.mark.parametrize("backend", ["serial", "threads"])
+def test_a_chain_that_is_too_short_to_be_planned_fuses_where_a_backend_is_asked_for(backend):
+    x, y = (np.array(one[:8000]) for one in data())
+    with np.use_backend(backend):
+        value, engines = ran(lambda: float(((x - y) ** 2).sum()))
+    assert len(engines) == 1
+    assert value == pytest.approx(float(((data()[0] - data()[1])[:8000] ** 2).sum()))
+
+
+@compiles
+@pytest.mark.parametrize(("dtype", "name"), [("u1", "sum"), ("i4", "sum"), ("i8", "mean")])
+def test_what_numpy_casts_before_it_adds_is_compiled(dtype, name):
+    host = numpy.arange(40_000).astype(dtype)
+    with np.dispatch_options(engine="compiled", defer="always"):
+        value, engines = ran(lambda: getattr(np.array(host), name)())
+    assert (value, engines) == (getattr(host, name)(), ["compiled"])
+
+
+@compiles
+def test_a_sum_in_the_dtype_of_its_elements_is_left_to_numpys_loop():
+    with np.dispatch_options(engine="compiled", defer="always"):
+        _, engines = ran(lambda: np.array(data()[0]).sum())
+    assert engines == ["blocks"]
