@@ -14,7 +14,7 @@ import weakref
 from importlib import import_module
 from typing import Any, TypeVar
 
-__all__ = ["imported", "shared"]
+__all__ = ["Late", "imported", "shared"]
 
 #: Seconds that a fork waits for imports at most.
 _PATIENCE = 10.0
@@ -47,6 +47,22 @@ def imported(name: str) -> Any:
         with _gate:
             _importing.remove(me)
             _gate.notify_all()
+
+
+class Late:
+    """A module that is imported when an attribute is asked for, by whichever thread is first."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._module: Any = None
+
+    def __getattr__(self, attribute: str) -> Any:
+        if self._module is None:
+            self._module = imported(self._name)
+        return getattr(self._module, attribute)
+
+    def __repr__(self) -> str:
+        return f"<late module {self._name}>"
 
 
 def _before() -> None:

@@ -194,10 +194,8 @@ def _pass(
             value = wanted[0].value
         pending = [node for node in wanted if node.value is None]
         ids = frozenset(id(node) for node in pending)
-        graph = survey(pending, ids if stored else frozenset(), frozenset() if stored else ids)
-        if value is not None:
-            graph.hosts.append(value)
-            graph.key = (*graph.key, (value.dtype, value.shape, value.strides))
+        kept, dropped = (ids, frozenset()) if stored else (frozenset(), ids)
+        graph = survey(pending, kept, dropped, value)
         # Begun before the lock is let go: a writer that finds nothing pending finds this.
         reads = reading({id(root_of(host)) for host in graph.hosts if host.ndim})
         reads.__enter__()

@@ -35,6 +35,13 @@ DECIDED_BY: tuple[Any, ...] = (
 )  # fmt: skip
 
 
+def _seen() -> tuple[Any, ...]:
+    """Return the values of what :data:`DECIDED_BY` names."""
+    return tuple(
+        [one[0][one[1]] if type(one) is tuple else one.get() for one in DECIDED_BY],
+    )
+
+
 class Settled(NamedTuple):
     """What holds for the next runs of a plan with one kernel.
 
@@ -48,12 +55,18 @@ class Settled(NamedTuple):
         The decision that said so.
     runs : int
         How many runs it is good for, as long as what :data:`DECIDED_BY` names is what it was.
+    seen : tuple
+        What that was before anything was decided: another thread may change it meanwhile.
+    threads : int or None
+        How many threads were allowed.
     """
 
     again: Again
     region: Region
     stood: Any
     runs: int
+    seen: tuple[Any, ...]
+    threads: int | None
 
     def record(self, seconds: float) -> _events.KernelRecord:
         """Return the record of one of these runs."""
@@ -112,7 +125,7 @@ class Replay:
             Whether ``hosts`` still have the values wanted. It is asked once writers wait; where
             they do not, nothing runs and None is returned.
         """
-        start = time.perf_counter()
+        start, seen = time.perf_counter(), _seen()
         graph, chosen = Graph(), options()
         graph.nodes, graph.hosts = self._nodes, hosts
         # What a run takes that has to be prepared says less of the kernel.
@@ -122,10 +135,17 @@ class Replay:
                 return None
             for step in self.plan.steps:
                 run_step(step, run, {}, chosen, () if out is None else (out,))
-            self._expect(run, chosen, out, start)
+            self._expect(run, chosen, out, start, seen)
         return run
 
-    def _expect(self, run: Run, chosen: Options, out: numpy.ndarray | None, start: float) -> None:
+    def _expect(
+        self,
+        run: Run,
+        chosen: Options,
+        out: numpy.ndarray | None,
+        start: float,
+        seen: tuple[Any, ...],
+    ) -> None:
         """Find out whether the next runs need nothing but the kernel."""
         before, self.settled = self.settled, None
         if len(self.plan.steps) != 1 or chosen.verify or places.in_use() or _events.listened():
@@ -134,8 +154,9 @@ class Replay:
         stood = standing.settled(step.region, chosen)
         if stood is None:
             return
-        if before is not None and before.stood.backend is stood.backend:
-            again: Again | None = before.again
+        again: Again | None
+        if before and (before.stood.backend, before.threads) == (stood.backend, chosen.threads):
+            again = before.again
         else:
             ask = getattr(stood.backend, "again", None)
             inputs = [run.graph.hosts[i] for _, i in step.inputs]
@@ -148,7 +169,8 @@ class Replay:
             # The mean of many: long kernels take now more and now less than that.
             cost = time.perf_counter() - start - kernel
             self._cost = cost if self._cost is None else self._cost + (cost - self._cost) / 8
-            self.settled = Settled(again, step.region, stood, stood.take(self._cost))
+            runs = stood.take(self._cost)
+            self.settled = Settled(again, step.region, stood, runs, seen, chosen.threads)
 
     def tell(self, errors: frozenset[tuple[str, str]]) -> None:
         """Warn of the floating-point errors that a run of the kernel met."""
@@ -162,20 +184,23 @@ class Replay:
 
 
 def replay_of(
-    node: Node, request: ReduceRequest | None = None, keep: bool = True
+    wanted: Node | numpy.ndarray, request: ReduceRequest | None = None, keep: bool = True
 ) -> tuple[Replay, Graph]:
     """Return the plan of a pending node, to be run on other arrays, and the graph that it is of.
 
     Parameters
     ----------
-    node : Node
-        What is wanted.
+    wanted : Node or numpy.ndarray
+        What is wanted; an array is reduced as it is.
     request : ReduceRequest, optional
         How it is reduced.
     keep : bool
         Whether it is to be stored itself.
     """
-    wanted = frozenset([id(node)])
     with graph_lock:
-        graph = survey([node], wanted if keep else frozenset(), frozenset() if keep else wanted)
+        if isinstance(wanted, Node):
+            ids = frozenset([id(wanted)])
+            graph = survey([wanted], ids if keep else frozenset(), frozenset() if keep else ids)
+        else:
+            graph = survey([], frozenset(), reduced=wanted)
         return Replay(graph, request), graph

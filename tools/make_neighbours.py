@@ -104,7 +104,8 @@ values were not computed yet, and compare; this page is written from their list,
 - *comes back as NumPy's*: its arrays are NumPy's own. Operations on them are NumPy's, until one of
   ours takes part: `np.asarray(result)` makes it ours without a copy.
 - *needs `numpy.asarray(x)`*: the library takes only what is exactly a `numpy.ndarray`, and raises
-  an error. `numpy.asarray(x)` is one, without a copy; so is `x.to_numpy()`.
+  an error. `numpy.asarray(x)` is one, without a copy; so is `x.to_numpy()`. Where nobody catches
+  the error, Python, threads and IPython print it with a note that says so and names the array.
 
 ## All of them
 """

@@ -11,17 +11,23 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Hashable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy
 
+from dispatcharr._forks import Late
 from dispatcharr.backends.base import Elsewhere, LateErrors, Profile, Rates, device_rates
 from dispatcharr.devices import found
 from dispatcharr.devices.device import Device, DeviceError, FlagWord
-from dispatcharr.kernels import cuda_bind, cuda_build
-from dispatcharr.kernels.cuda_source import Bound
 from dispatcharr.plan.region import AGAIN, Region
 from dispatcharr.storage import places
+
+if TYPE_CHECKING:
+    from dispatcharr.kernels import cuda_bind, cuda_build
+    from dispatcharr.kernels.cuda_source import Bound
+else:  # a machine without a device never needs them
+    cuda_bind = Late("dispatcharr.kernels.cuda_bind")
+    cuda_build = Late("dispatcharr.kernels.cuda_build")
 
 __all__ = ["BACKEND"]
 

@@ -9,16 +9,14 @@ on, and is found by writers like every reader of that memory. Nothing else about
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, final
 
 import numpy
 
-from dispatcharr._forks import shared
 from dispatcharr.ops.row import Row
-from dispatcharr.storage import places
+from dispatcharr.storage import places, readers
 from dispatcharr.storage.exports import root_of
 from dispatcharr.storage.readers import Reader
 
@@ -27,7 +25,7 @@ __all__ = [
 ]  # fmt: skip
 
 #: Held while a graph is built on, walked, or its values are filled in, so that all see whole nodes.
-graph_lock = shared(threading.RLock())
+graph_lock = readers.lock
 
 
 @final

@@ -23,6 +23,8 @@
 #include <numpy/arrayscalars.h>
 #include <numpy/ufuncobject.h>
 
+#include "../storage/_handler.h"
+
 typedef struct {
     PyObject_HEAD
     PyObject *value;    /* numpy.ndarray when concrete, anything else when pending, NULL when new */
@@ -108,12 +110,12 @@ hold(npy_intp bytes)
     if (bytes < from_bytes) {
         return NULL;
     }
-    PyObject *before = PyDataMem_SetHandler(memory);
+    PyObject *before = set_handler(memory);
     if (before == NULL) {
         PyErr_Clear();  /* no memory for the context: NumPy's own handler does */
     }
     else if (before != PyDataMem_DefaultHandler && before != memory) {
-        Py_XDECREF(PyDataMem_SetHandler(before));
+        Py_XDECREF(set_handler(before));
         Py_CLEAR(before);
     }
     return before;
@@ -127,7 +129,7 @@ let_go(PyObject *before)
     }
     PyObject *type, *value, *trace;
     PyErr_Fetch(&type, &value, &trace);
-    PyObject *ours = PyDataMem_SetHandler(before);
+    PyObject *ours = set_handler(before);
     if (ours == NULL) {
         PyErr_WriteUnraisable(before);
     }
@@ -869,10 +871,10 @@ cell_dealloc(PyObject *self)
 {
     Cell *cell = (Cell *)self;
     PyTypeObject *type = Py_TYPE(self);
+    let_value_go(cell); /* first of all: what is told of the end may look for who shows sketches */
     if (cell->weakrefs != NULL) {
         PyObject_ClearWeakRefs(self);
     }
-    let_value_go(cell);
     Py_XDECREF(cell->value);
     Py_XDECREF(cell->origin);
     Py_XDECREF(cell->parent);
@@ -919,10 +921,23 @@ static PyMappingMethods cell_mapping = {
     .mp_ass_subscript = cell_setitem,
 };
 
-/* bisect and its like ask for items by position, as of a list. */
+static int
+cell_assign_item(PyObject *self, Py_ssize_t i, PyObject *item)
+{
+    PyObject *key = PyLong_FromSsize_t(i);
+    if (key == NULL) {
+        return -1;
+    }
+    int done = cell_setitem(self, key, item);
+    Py_DECREF(key);
+    return done;
+}
+
+/* bisect and its like ask for items by position, as of a list; extensions also assign so. */
 static PySequenceMethods cell_sequence = {
     .sq_length = cell_length,
     .sq_item = cell_item,
+    .sq_ass_item = cell_assign_item,
 };
 
 /* Of those who have this numpy.frombuffer holds the buffer, and not the array alone. */
@@ -1752,6 +1767,8 @@ static PyTypeObject FunctionType = {
 
 /* ---- functions and methods that are planned above a limit, or never -------------------------- */
 
+enum { LENT = 1 << 24 }; /* bytes of a read-only array of which a copy costs far more than a closer look */
+
 /* Whether a call only reads its arrays, and is too small to be planned: then nothing that waits has
  * to be asked. Arrays of several sizes are left alone. `due` is set to an array if it is to be tried. */
 static int
@@ -1782,6 +1799,9 @@ is_pure_and_small(Forward *f, PyObject *const *args, Py_ssize_t nargs, PyObject 
     }
     if (most == NULL || slot < 0 || own_bytes(most) >= limit_of(slot, most)) {
         return 0;
+    }
+    if (f->masked >= 0 && own_bytes(most) >= LENT && !PyArray_ISWRITEABLE((PyArrayObject *)most)) {
+        return 0; /* a map perhaps, of which NumPy might make a copy */
     }
     *due = slot == f->slot && is_due(slot, most, own_bytes(most)) ? most : NULL;
     return 1;
@@ -1897,6 +1917,20 @@ is_long(PyObject *const *args, Py_ssize_t nargs, int slot)
     return 0;
 }
 
+/* Whether a reduction is given a large array of NumPy's, which is planned as ours are. */
+static int
+reduces_numpys(Forward *f, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (f->masked < 0 || f->slot < 0 || nargs < 1 || !PyArray_Check(args[0])) {
+        return 0;
+    }
+    PyArrayObject *x = (PyArrayObject *)args[0];
+    int type = PyArray_TYPE(x);
+    int may_be_map = !PyArray_CheckExact(args[0]) || !PyArray_ISWRITEABLE(x);
+    return type >= 0 && type < TYPES &&
+           (PyArray_NBYTES(x) >= limits[f->slot][type] || (may_be_map && PyArray_NBYTES(x) >= LENT));
+}
+
 static PyObject *
 forward_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
@@ -1943,7 +1977,8 @@ forward_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObjec
         }
         Call call;
         call.way = is_pure ? PURE : f->opaque ? ANY : SMALL;
-        if (gather(&call, args, nargs, kwnames) && !(call.is_large && is_heard())) {
+        call.total = call.count = 0;
+        if (!reduces_numpys(f, args, nargs) && gather(&call, args, nargs, kwnames) && !(call.is_large && is_heard())) {
             served += !call.is_large;
             PyObject *result = perform(&call, f->function, nargs, kwnames);
             if (result != NULL || !is_of_ours()) {

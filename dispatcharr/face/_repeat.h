@@ -16,7 +16,8 @@
 #include <time.h>
 
 enum { MOST_GUARDS = 16, MOST_FIELDS = 16, MOST_RESULTS = 16 };
-enum { FOLD_NONE, FOLD_SUM, FOLD_MIN, FOLD_MAX };
+enum { FOLD_NONE, FOLD_SUM, FOLD_MIN, FOLD_MAX, FOLD_VARIANCE, FOLD_DEVIATION };
+static const char *FOLD_NAMES[] = {"", "add", "minimum", "maximum", "variance", "deviation"};
 
 /* A table of arguments, in use by one run at a time. */
 typedef struct Spare {
@@ -102,19 +103,54 @@ end_running(Running *me)
     }
 }
 
-/* running(): (ticket, thread, ids of the roots that are read) of each; tickets are negative. */
-static PyObject *
-py_running(PyObject *module, PyObject *ignored)
+/* What py_running tells of one. */
+typedef struct {
+    long long ticket;
+    unsigned long thread;
+    Py_ssize_t count;
+    void *roots[MOST_LEAVES];
+} Seen;
+
+/* Copy what is in the list, which may change as soon as anything of Python's is made: the garbage
+ * collector may let other threads go on. NULL with an error, or where there is nothing. */
+static Seen *
+see_running(size_t *count)
 {
-    PyObject *made = PyList_New(0);
-    for (Running *one = running; made != NULL && one != NULL; one = one->next) {
-        PyObject *roots = PyTuple_New(one->count);
-        for (Py_ssize_t i = 0; roots != NULL && i < one->count; i++) {
+    *count = 0;
+    for (Running *one = running; one != NULL; one = one->next) {
+        ++*count;
+    }
+    Seen *seen = *count == 0 ? NULL : PyMem_RawMalloc(*count * sizeof(Seen));
+    if (seen == NULL) {
+        return *count == 0 ? NULL : (Seen *)PyErr_NoMemory();
+    }
+    Seen *to = seen;
+    for (Running *one = running; one != NULL; one = one->next, to++) {
+        to->ticket = one->ticket;
+        to->thread = one->thread;
+        to->count = one->count;
+        for (Py_ssize_t i = 0; i < one->count; i++) {
             PyObject *root = one->leaves[i], *base;
             while ((base = PyArray_BASE((PyArrayObject *)root)) != NULL && PyArray_Check(base)) {
                 root = base;
             }
-            PyObject *key = PyLong_FromVoidPtr(root);
+            to->roots[i] = root;
+        }
+    }
+    return seen;
+}
+
+/* running(): (ticket, thread, ids of the roots that are read) of each; tickets are negative. */
+static PyObject *
+py_running(PyObject *module, PyObject *ignored)
+{
+    size_t count;
+    Seen *seen = see_running(&count);
+    PyObject *made = seen == NULL && count ? NULL : PyList_New(0);
+    for (Seen *one = seen; made != NULL && one != NULL && one < seen + count; one++) {
+        PyObject *roots = PyTuple_New(one->count);
+        for (Py_ssize_t i = 0; roots != NULL && i < one->count; i++) {
+            PyObject *key = PyLong_FromVoidPtr(one->roots[i]);
             if (key == NULL) {
                 Py_CLEAR(roots);
                 break;
@@ -128,6 +164,7 @@ py_running(PyObject *module, PyObject *ignored)
         }
         Py_XDECREF(entry);
     }
+    PyMem_RawFree(seen);
     return made;
 }
 
@@ -240,6 +277,9 @@ put_constant(int64_t *to, PyObject *o, int type)
         return 1;
     }
     double x;
+    if (type != NPY_DOUBLE && type != NPY_FLOAT) {
+        return 0;
+    }
     if (PyFloat_Check(o)) { /* NumPy's float64 is one */
         x = PyFloat_AS_DOUBLE(o);
     }
@@ -252,12 +292,12 @@ put_constant(int64_t *to, PyObject *o, int type)
     else {
         return 0;
     }
-    float narrow = (float)x;
-    if (type != NPY_DOUBLE && type != NPY_FLOAT) {
-        return 0;
+    if (type == NPY_DOUBLE) {
+        memcpy(to, &x, sizeof(x));
+        return 1;
     }
-    memcpy(to, type == NPY_DOUBLE ? (void *)&x : (void *)&narrow,
-           type == NPY_DOUBLE ? sizeof(x) : sizeof(narrow));
+    float narrow = (float)x;
+    memcpy(to, &narrow, sizeof(narrow));
     return 1;
 }
 
@@ -344,11 +384,101 @@ bind_table(Repeat *r, Spare *spare, PyObject **leaves, PyObject **numbers, PyObj
 JOIN(join_doubles, double)
 JOIN(join_floats, float)
 
+/* Join moments (means, counts, spreads of `count` segments, `each` side by side) as ops/moments.py does:
+ * counts are of double precision, so a first joining of floats makes doubles. What is left of the spreads
+ * is divided, and the root taken; 0 where something is not finite. */
+static int
+join_moments(double *mean, npy_intp count, npy_intp each, int fold, int type, double divisor)
+{
+    double *weight = mean + count * each, *spread = weight + count * each;
+    int is_narrow = type == NPY_FLOAT;
+    while (count > 1) {
+        npy_intp pairs = count / 2;
+        for (npy_intp i = 0; i < pairs * each; i++) {
+            npy_intp a = i / each * 2 * each + i % each, b = a + each;
+            double total = weight[a] + weight[b], share = weight[b] / total;
+            double apart = mean[b] - mean[a], spreads = spread[a] + spread[b], squared;
+            if (is_narrow) {
+                apart = (float)mean[b] - (float)mean[a];
+                squared = (float)apart * (float)apart;
+                spreads = (float)spread[a] + (float)spread[b];
+            }
+            else {
+                squared = apart * apart;
+            }
+            spread[i] = spreads + squared * (weight[a] * share);
+            mean[i] = mean[a] + apart * share;
+            weight[i] = total;
+        }
+        if (count % 2) {
+            for (int field = 0; field < 3; field++) {
+                double *of = field == 0 ? mean : field == 1 ? weight : spread;
+                memmove(of + pairs * each, of + 2 * pairs * each, (size_t)each * sizeof(double));
+            }
+        }
+        count = pairs + count % 2;
+        is_narrow = 0;
+    }
+    for (npy_intp j = 0; j < each; j++) {
+        double found = spread[j] / divisor;
+        if (is_narrow) { /* of a single segment */
+            found = (float)spread[j] / (float)divisor;
+        }
+        if (fold == FOLD_DEVIATION) {
+            found = is_narrow ? sqrtf((float)found) : sqrt(found);
+        }
+        if (!isfinite(found) || !isfinite(mean[j])) {
+            return 0;
+        }
+        spread[j] = found;
+    }
+    return 1;
+}
+
+/* Join the states of segments of a variance or deviation, and write the result; as join_states. */
+static int
+join_spreads(Repeat *r, Spare *spare, PyArrayObject *target)
+{
+    npy_intp each = PyArray_SIZE(target);
+    size_t item = (size_t)PyArray_ITEMSIZE(target), size = spare->field[0].size;
+    if (spare->fields != 3 || each == 0 || size == 0 || size % (each * item) ||
+        spare->field[1].size != size || spare->field[2].size != size) {
+        return 0;
+    }
+    npy_intp all = (npy_intp)(size / item);
+    double *room = PyMem_Malloc(3 * (size_t)all * sizeof(double));
+    if (room == NULL) {
+        return 0;
+    }
+    int is_float = r->fold_type == NPY_FLOAT;
+    for (int field = 0; field < 3; field++) {
+        for (npy_intp i = 0; i < all; i++) {
+            const char *at = spare->field[field].at;
+            room[field * all + i] = is_float ? (double)((const float *)at)[i] : ((const double *)at)[i];
+        }
+    }
+    int done = join_moments(room, all / each, each, r->fold, r->fold_type, r->divisor);
+    for (npy_intp j = 0; done && j < each; j++) {
+        double found = room[2 * all + j];
+        if (is_float) {
+            ((float *)PyArray_DATA(target))[j] = (float)found;
+        }
+        else {
+            ((double *)PyArray_DATA(target))[j] = found;
+        }
+    }
+    PyMem_Free(room);
+    return done;
+}
+
 /* Join the states of segments, and write the result; 0 where Python has to: what is not finite may be
  * warned of, and zeros have signs. The states stay as they are. */
 static int
 join_states(Repeat *r, Spare *spare, PyArrayObject *target)
 {
+    if (r->fold == FOLD_VARIANCE || r->fold == FOLD_DEVIATION) {
+        return join_spreads(r, spare, target);
+    }
     size_t size = spare->fields == 1 ? spare->field[0].size : 0;
     size_t each = (size_t)PyArray_NBYTES(target);
     if (r->fold == FOLD_NONE || size == 0 || each == 0 || size % each) {
@@ -486,20 +616,20 @@ run_repeat(Repeat *r, Sketch **sketches, int sketch_count, PyObject **leaves, Py
     if (done > 0 && !still_wait(sketches, sketch_count)) {
         done = 0;
     }
+    Running me; /* until the end of what reads the leaves: Python may compute from them once more */
+    begin_running(&me, leaves, leaf_count);
     if (done > 0) {
-        Running me;
         PyObject *args[] = {r->kernel, spare->address, r->stride, r->boxes,
                             r->apart,  r->starts,      r->count,  r->threads};
-        begin_running(&me, leaves, leaf_count);
         r->left--;
         double start = seconds_now();
         PyObject *ran = PyObject_Vectorcall(r->run, args, 8, NULL);
         double took = seconds_now() - start;
-        end_running(&me);
-        done = ran == NULL ? -1 : 1;
-        Py_XDECREF(ran);
-        note_time(r, took);
-        origin = done < 0 ? NULL : Py_BuildValue("(Od)", r->origin, took);
+        if (ran != NULL) {
+            Py_DECREF(ran);
+            note_time(r, took);
+            origin = Py_BuildValue("(Od)", r->origin, took);
+        }
         done = origin == NULL ? -1 : 1;
     }
     PyArrayObject *target = r->reduces ? (PyArrayObject *)made[r->outputs] : NULL;
@@ -507,6 +637,7 @@ run_repeat(Repeat *r, Sketch **sketches, int sketch_count, PyObject **leaves, Py
         errors = end_by_python(r, spare, leaves, leaf_count, numbers, number_count, made);
         done = errors == NULL ? -1 : 1;
     }
+    end_running(&me);
     give_spare(r, spare);
     if (done > 0 && show_results(r, sketches, made, origin) < 0) {
         done = -1;
@@ -570,8 +701,8 @@ py_repeat(PyObject *module, PyObject *args)
         return NULL;
     }
     Repeat *r = (Repeat *)repeat;
-    if (!r->reduces) {
-        PyErr_SetString(PyExc_ValueError, "repeat: wanted that of a reduction");
+    if (!r->reduces || PyTuple_GET_SIZE(leaves) > MOST_LEAVES) {
+        PyErr_SetString(PyExc_ValueError, "repeat: wanted that of a reduction, and its leaves");
         return NULL;
     }
     int done = run_repeat(r, (Sketch **)&PyTuple_GET_ITEM(sketches, 0), (int)PyTuple_GET_SIZE(sketches),
@@ -665,41 +796,36 @@ clear_guards(Repeat *r)
     }
 }
 
-/* renew(left, guards, origin): be good for so many runs, as long as names and context variables have the
- * values they have now. A guard is a (dict, name) or a context variable. */
+/* renew(left, guards, values, origin): be good for so many runs, as long as names and context variables
+ * have these values. A guard is a (dict, name) or a context variable. */
 static PyObject *
 repeat_renew(PyObject *self, PyObject *args)
 {
     Repeat *r = (Repeat *)self;
-    PyObject *guards, *origin;
+    PyObject *guards, *values, *origin;
     long left;
-    if (!PyArg_ParseTuple(args, "lO!O", &left, &PyTuple_Type, &guards, &origin)) {
+    if (!PyArg_ParseTuple(args, "lO!O!O", &left, &PyTuple_Type, &guards, &PyTuple_Type, &values, &origin)) {
         return NULL;
     }
     r->left = 0;
     Py_XSETREF(r->origin, Py_NewRef(origin));
     clear_guards(r);
-    if (PyTuple_GET_SIZE(guards) > MOST_GUARDS) {
-        PyErr_SetString(PyExc_ValueError, "renew: too many guards");
+    if (PyTuple_GET_SIZE(guards) > MOST_GUARDS || PyTuple_GET_SIZE(values) != PyTuple_GET_SIZE(guards)) {
+        PyErr_SetString(PyExc_ValueError, "renew: too many guards, or not as many values");
         return NULL;
     }
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(guards); i++) {
-        PyObject *one = PyTuple_GET_ITEM(guards, i), *space = one, *name = NULL, *value = NULL;
-        if (PyTuple_Check(one)) {
-            if (!PyArg_ParseTuple(one, "O!U", &PyDict_Type, &space, &name)) {
-                return NULL;
-            }
-            value = Py_XNewRef(PyDict_GetItemWithError(space, name));
-        }
-        else if (PyContextVar_Get(one, NULL, &value) < 0) {
+        PyObject *one = PyTuple_GET_ITEM(guards, i), *space = one, *name = NULL;
+        if (PyTuple_Check(one) && !PyArg_ParseTuple(one, "O!U", &PyDict_Type, &space, &name)) {
             return NULL;
         }
-        if (PyErr_Occurred()) {
+        if (name == NULL && !PyContextVar_CheckExact(one)) {
+            PyErr_SetString(PyExc_TypeError, "renew: wanted (dict, name) or a context variable");
             return NULL;
         }
         r->spaces[r->guards] = Py_NewRef(space);
         r->names[r->guards] = Py_XNewRef(name);
-        r->values[r->guards] = value;
+        r->values[r->guards] = Py_NewRef(PyTuple_GET_ITEM(values, i));
         r->guards++;
     }
     r->left = left;
@@ -707,7 +833,7 @@ repeat_renew(PyObject *self, PyObject *args)
 }
 
 /* Repeat(run, (kernel, stride, boxes, apart, starts, count, threads), fresh, end, tell, mask, inputs,
- * outputs, (fold, type of its state, divisor), is_int): good for no run as yet. Inputs are (place in
+ * outputs, (name of the fold, type of its state, divisor), is_int): good for no run as yet. Inputs are (place in
  * the table, number of a leaf, -1) or (place, number of a number, type); outputs are (place or -1,
  * number of a sketch, shape, dtype, strides or None). */
 static PyObject *
@@ -715,9 +841,10 @@ repeat_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     PyObject *run, *call[7], *fresh, *end, *tell, *inputs, *outputs;
     long long mask;
-    int fold, fold_type, is_int;
+    const char *fold;
+    int fold_type, is_int;
     double divisor;
-    if (!PyArg_ParseTuple(args, "O(OOOOOOO)OOOLO!O!(iid)p", &run, &call[0], &call[1], &call[2],
+    if (!PyArg_ParseTuple(args, "O(OOOOOOO)OOOLO!O!(sid)p", &run, &call[0], &call[1], &call[2],
                           &call[3], &call[4], &call[5], &call[6], &fresh, &end, &tell, &mask, &PyTuple_Type,
                           &inputs, &PyTuple_Type, &outputs, &fold, &fold_type, &divisor, &is_int)) {
         return NULL;
@@ -735,7 +862,9 @@ repeat_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         *own[i] = Py_NewRef(call[i]);
     }
     r->mask = mask;
-    r->fold = fold;
+    for (int i = 0; i < (int)(sizeof(FOLD_NAMES) / sizeof(*FOLD_NAMES)); i++) {
+        r->fold = strcmp(fold, FOLD_NAMES[i]) == 0 ? i : r->fold;
+    }
     r->fold_type = fold_type;
     r->divisor = divisor;
     r->is_int = is_int;

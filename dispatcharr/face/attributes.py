@@ -13,7 +13,7 @@ import numpy
 
 from dispatcharr.expr.nodes import Node
 from dispatcharr.expr.order import strides_in_order
-from dispatcharr.face import _fastpath, devices
+from dispatcharr.face import _fastpath, devices, protocols
 from dispatcharr.face.array import behind, concrete, unwrap
 from dispatcharr.face.iterators import Flat
 from dispatcharr.face.leaving import Leaving
@@ -164,9 +164,9 @@ class Attributes(Leaving):
     @property
     def __array_struct__(self) -> Any:
         host = self._writable()
-        if host.dtype.kind not in "biufcSUO":
+        if host.dtype.kind not in "biufcSUO" or not protocols.names(host.dtype.str, host.dtype):
             raise AttributeError(
-                f"__array_struct__: it cannot name the dtype {host.dtype}; use __array_interface__"
+                f"__array_struct__: it cannot name the dtype {host.dtype}; use to_numpy()"
             )
         mark_foreign(host)  # its address cannot be counted
         return host.__array_struct__

@@ -63,14 +63,16 @@ def _data(array: Any) -> Any:
     Whatever shows its memory they take for an array of NumPy's without a look; of what does not
     they make one. They are compiled: the frame that asks is the program's, at its assignment.
     """
-    if "netCDF4" in sys.modules and _is_assigning(sys._getframe(1)):
+    if "netCDF4" in sys.modules and _is_assigning(sys._getframe().f_back):
         raise AttributeError("data: netCDF4 makes an array of NumPy's of what has none")
     return Leaving.data.__get__(array)
 
 
-def _is_assigning(frame: types.FrameType) -> bool:
+def _is_assigning(frame: types.FrameType | None) -> bool:
     import dis
 
+    if frame is None:  # a thread may run nothing but compiled code
+        return False
     return dis.opname[frame.f_code.co_code[frame.f_lasti]] in {"STORE_SUBSCR", "STORE_SLICE"}
 
 

@@ -98,9 +98,8 @@ class Leaving(_LikeNumpys):
 
     def _lent(self, flags: int) -> Any:
         if flags & _FORMAT and self.dtype.kind == "V" and not _has_format(self.dtype):
-            raise BufferError(
-                f"__buffer__: no format names the dtype {self.dtype}; use __array_interface__"
-            )
+            memoryview(numpy.empty(1, self.dtype).data)  # what NumPy refuses too is its error
+            raise BufferError(f"__buffer__: no format names the dtype {self.dtype}; use to_numpy()")
         return protocols.shown(self._writable())
 
     def __buffer__(self, flags: int, /) -> memoryview:
@@ -227,6 +226,6 @@ def _has_format(dtype: numpy.dtype[Any]) -> bool:
     """
     try:
         seen = numpy.asarray(numpy.empty(1, dtype).data).dtype
-    except (ValueError, TypeError, BufferError, NotImplementedError):
+    except (ValueError, TypeError, BufferError, RuntimeError):
         return False
     return seen == dtype and seen.type is dtype.type and repr(seen) == repr(dtype)

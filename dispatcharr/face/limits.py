@@ -23,8 +23,8 @@ from dispatcharr.ops.row import Elementwise, Reduction, Row
 from dispatcharr.ops.table import COPY, ELEMENTWISE, GENERATORS
 
 __all__ = [
-    "SOON", "between_trials", "firm_limit_of", "forget", "limit_of", "lower", "row_of", "slot_of",
-    "try_later",
+    "SOON", "be_worth", "between_trials", "firm_limit_of", "forget", "limit_of", "lower", "row_of",
+    "slot_of", "try_later", "try_next", "worth_of",
 ]  # fmt: skip
 
 #: No operation under this many bytes takes long enough to be worth a look at the profile.
@@ -126,6 +126,16 @@ def lower(name: str, dtype: numpy.dtype, limit: int) -> None:
         _fastpath.set_limit(slot, limit, _number(dtype))
 
 
+def worth_of(name: str, dtype: numpy.dtype) -> int:
+    """Return from how many bytes on operations are tried."""
+    return _worth[name, dtype.char]
+
+
+def be_worth(name: str, dtype: numpy.dtype, nbytes: int) -> None:
+    """Have operations tried from so many bytes on."""
+    _worth[name, dtype.char] = max(nbytes, UNREAD)
+
+
 def between_trials(name: str, dtype: numpy.dtype, patience: float) -> int:
     """Return how many bytes go by from one trial of an operation to the next."""
     profile, worth = profiles.current(), _worth[name, dtype.char]
@@ -139,6 +149,15 @@ def try_later(name: str, dtype: numpy.dtype, patience: float) -> None:
     worth, firm = _worth[name, dtype.char], _firm.get((name, dtype.char), 0)
     for slot in _tried(name):
         _fastpath.set_trial(slot, _number(dtype), worth, left, firm)
+
+
+def try_next(name: str, dtype: numpy.dtype) -> None:
+    """Have the next operation tried; of no effect where nothing is tried any more."""
+    worth = _worth.get((name, dtype.char))
+    if worth is not None and (name, dtype.char) in _limits:
+        for slot in _tried(name):
+            firm = _firm.get((name, dtype.char), 0)
+            _fastpath.set_trial(slot, _number(dtype), worth, 0, firm)
 
 
 def _try_never(name: str, dtype: numpy.dtype) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy
 
 from dispatcharr._errors import user_level
-from dispatcharr.face import _fastpath, believed, leaving, protocols
+from dispatcharr.face import _fastpath, believed, leaving, protocols, remedies
 from dispatcharr.face.array import array_class, concrete, is_array
 from dispatcharr.face.arrivals import await_module
 from dispatcharr.face.functions import FUNCTIONS
@@ -52,6 +52,8 @@ _untold: dict[str, Callable[[], None]] = {
 }  # fmt: skip
 
 
+#: Who could not be told.
+_untellable: set[str] = set()
 #: The first protocol of pickles whose buffers may go out of band.
 _OUT_OF_BAND = 5
 #: How many modules were loaded when libraries were looked for.
@@ -63,11 +65,21 @@ def meet() -> None:
     global _loaded
     _loaded = len(sys.modules)
     for name in tuple(_untold):
-        module = sys.modules.get(name)
-        if module is not None and not getattr(module.__spec__, "_initializing", False):
-            tell = _untold.pop(name, None)
+        if _is_there(sys.modules.get(name)):
+            tell = _untold.get(name)
             if tell is not None:
-                tell()
+                _arrived(name, tell)
+
+
+def _is_there(module: Any) -> bool:
+    """Return whether a module has been imported to its end.
+
+    To ask a lazy one for an attribute would import it.
+    """
+    if not isinstance(module, types.ModuleType) or type(module).__name__ == "_LazyModule":
+        return False
+    spec = types.ModuleType.__getattribute__(module, "__spec__")
+    return not getattr(spec, "_initializing", False)
 
 
 class _Meeting:
@@ -122,8 +134,9 @@ def _lent(self: Any, flags: int) -> Any:
     loaded = sys.modules
     if _untold and len(loaded) != _loaded:
         meet()  # numba looks for a buffer before it asks for a type
-    if "pandas" in loaded or "torch" in loaded:
-        caller = sys._getframe(1)
+    # A thread may run nothing but compiled code, which has no frame.
+    caller = sys._getframe().f_back if "pandas" in loaded or "torch" in loaded else None
+    if caller is not None:
         if caller.f_code.co_name == "__buffer__":
             caller = caller.f_back or caller
         if flags <= _WRITABLE and "torch" in loaded:
@@ -206,7 +219,7 @@ def rebuild(host: Any) -> Any:
 def _numba_type(self: Any) -> Any:
     """Return numba's type of the array, for where it found no buffer to begin with."""
     meet()
-    if "numba" in _untold:
+    if "numba" in _untold or "numba" in _untellable:  # it would ask for this again
         raise AttributeError("_numba_type_: numba is not there")
     return sys.modules["numba"].typeof(self)
 
@@ -220,7 +233,8 @@ def _dask_token(self: Any) -> Any:
 @functools.wraps(leaving.Leaving.to_numpy)
 def _to_numpy(self: Any, *, copy: bool = False) -> Any:
     if not copy and "pandas" in sys.modules:
-        copy = _is_to_be_owned(sys._getframe(1))
+        caller = sys._getframe().f_back
+        copy = caller is not None and _is_to_be_owned(caller)
     return protocols.as_numpy(self, None, copy or None)
 
 
@@ -246,7 +260,7 @@ def _array_namespace(self: Any) -> Any:
     by several arrays. Where array-api-compat is asked for the one namespace of ours and of NumPy's
     arrays, it is the one of NumPy's, which computes with both.
     """
-    caller = sys._getframe(1)
+    caller = sys._getframe().f_back or sys._getframe()
     asker = caller.f_code.co_name
     if asker == "as_indexable" and caller.f_globals.get("__name__") == "xarray.core.indexing":
         raise AttributeError("__array_namespace__: xarray indexes ours as NumPy's arrays")
@@ -306,8 +320,10 @@ def _arrived(name: str, tell: Callable[[], None]) -> None:
     try:
         tell()
     except Exception as error:  # another release than we know: its import is to go on
+        _untellable.add(name)
         told = f"{name} could not be told of dispatcharr's arrays ({type(error).__name__}: {error})"
-        warnings.warn(f"{told}; pass it numpy.asarray(x)", RuntimeWarning, stacklevel=2)
+        level = user_level()
+        warnings.warn(f"{told}; pass it numpy.asarray(x)", RuntimeWarning, stacklevel=level)
 
 
 def install() -> None:
@@ -330,6 +346,7 @@ def install() -> None:
     else:
         made.__array_ufunc__ = _array_ufunc
     believed.install()
+    remedies.install()
     meet()  # what was imported before us need not wait for a first array
     for name, tell in {"jax": _tell_jax, "numba": _tell_numba}.items():
         if name in _untold:

@@ -20,7 +20,8 @@ from dispatcharr.storage.exports import lend, mark_foreign, root_of
 from dispatcharr.storage.readers import any_pending
 
 __all__ = [
-    "array_function", "array_interface", "array_namespace", "array_ufunc", "as_numpy", "shown",
+    "array_function", "array_interface", "array_namespace", "array_ufunc", "as_numpy", "names",
+    "shown",
 ]  # fmt: skip
 
 
@@ -58,13 +59,25 @@ def array_interface(array: Any) -> dict[str, Any]:
     host = concrete(array)
     if any_pending():
         engine.before_write(host)
-    if host.dtype.kind not in "biufcSUVMmO":
-        raise AttributeError(f"__array_interface__: it cannot name the dtype {host.dtype}")
     interface = dict(host.__array_interface__)
-    if host.dtype.names is not None and numpy.dtype(interface["descr"]) != host.dtype:
-        raise AttributeError(f"__array_interface__: it cannot name the dtype {host.dtype}")
+    written = interface["typestr" if host.dtype.names is None else "descr"]
+    if not names(written, host.dtype):
+        raise AttributeError(
+            f"__array_interface__: it cannot name the dtype {host.dtype}; use to_numpy()"
+        )
     mark_foreign(host)
     return interface
+
+
+def names(written: Any, dtype: numpy.dtype[Any]) -> bool:
+    """Return whether NumPy reads ``dtype`` in what an interface has ``written`` for it.
+
+    Dtypes that others add to NumPy (bfloat16, say) are written as bytes or as numbers of NumPy's.
+    """
+    try:
+        return bool(numpy.dtype(written) == dtype)
+    except (TypeError, ValueError):
+        return False
 
 
 def array_ufunc(self: Any, ufunc: numpy.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
@@ -98,6 +111,8 @@ def array_function(self: Any, func: Callable[..., Any], types: Any, args: Any, k
     NumPy's own code, of a masked array for instance, goes on with what it gets back as with an
     array of NumPy's, and so gets one.
     """
+    if not isinstance(args, tuple) or not isinstance(kwargs, dict):
+        return numpy.ndarray.__array_function__(concrete(self), func, types, args, kwargs)  # raises
     for kind in types:
         if kind is not array_class() and not issubclass(kind, numpy.ndarray):
             return NotImplemented
@@ -107,8 +122,9 @@ def array_function(self: Any, func: Callable[..., Any], types: Any, args: Any, k
     else:
         implementation = getattr(func, "_implementation", func)
         made = fallback.call(func.__name__, implementation, args, kwargs)
-    asker = sys._getframe(1).f_globals.get("__name__", "")
-    return unwrap(made) if asker.startswith("numpy.") else made
+    asker = sys._getframe().f_back  # none in a thread that runs nothing but compiled code
+    name = "" if asker is None else asker.f_globals.get("__name__") or ""
+    return unwrap(made) if name.startswith("numpy.") else made
 
 
 _functions: dict[Any, Any] = {}

@@ -46,6 +46,11 @@ __all__ = ["FUNCTIONS", "method", "reduce"]
 
 #: What every row may be asked; the row says of the rest.
 _KEYWORDS = {"axis", "dtype", "keepdims", "out"}
+#: Bytes of a read-only array of which a copy costs far more than what saves it: ``LENT`` of the
+#: compiled fast path.
+_LENT = 1 << 24
+#: What makes a reduction return an array.
+_OF_SHAPE = {"axis", "keepdims", "out"}
 #: A row of each cost class: rows that cost as much break even at the same size.
 _OF_COST = {row.cost: row.name for row in REDUCTIONS}
 #: Bytes read for each that storing an expression and reading it again moves at least.
@@ -125,6 +130,8 @@ def _stays_direct(
 ) -> bool:
     if places.away and (is_far(host) or is_far(operand(kwargs.get("where")))):
         return False
+    if row.spends and host.nbytes >= _LENT and not host.flags.writeable:
+        return False
     if "where" not in kwargs or row.masked is None:
         if host.nbytes < limits.limit_of(row.name, host.dtype):
             return True
@@ -174,6 +181,11 @@ def _plan_and_run(
             found = _among_others(ask, row, function, array, value, asked)
             if found is not None:
                 return found
+    if noted is None and type(value) is numpy.ndarray:
+        noted = tape.note_reduction(row.name, array, not temporary, (), asked)
+        found = noted and tape.reduced(noted)
+        if found is not None:
+            return found
     return _alone(row, function, value, temporary, asked, noted)
 
 
@@ -206,7 +218,7 @@ def _alone(
             return out
     result = result_of(value, axes, keepdims, dtype)
     told = None if row.unsure else errors
-    if noted is not None and out is None and not masked and type(value) is Node:
+    if noted is not None and out is None and not masked:
         if not row.ordered or order_of(value) is None:
             made = result.shape, dtype, result_order(value, axes, keepdims), plain
             tape.learn_reduction(noted, replace(request, errors=errors), keep, made)
@@ -338,6 +350,10 @@ def _function(row: Reduction) -> Callable[..., Any]:
             return reduce(row, numpys, a, is_temporary_argument(count), args, kwargs)
         if type(a) is numpy.ndarray:
             return reduce(row, numpys, _fastpath.wrap(a), True, args, kwargs)
+        if type(a) is numpy.memmap and not args and not kwargs.keys() & _OF_SHAPE:
+            # Of all of a map NumPy makes what it makes of an array: a scalar.
+            whole = _fastpath.wrap(a.view(numpy.ndarray))
+            return reduce(row, numpys, whole, True, args, kwargs)
         return fallback.call(row.name, numpys, (a, *args), kwargs)
 
     function.__qualname__ = row.name  # the error for a missing argument begins with it

@@ -16,16 +16,18 @@ from dispatcharr.expr.order import empty_in_order, strides_in_order
 from dispatcharr.face import _fastpath
 from dispatcharr.face.road import crew, engine, replay
 
-__all__ = ["Made", "Noted", "Reduction", "Replayed"]
+__all__ = ["Key", "Made", "Noted", "Reduction", "Replayed"]
 
-#: A key, the sketches, operands first, their leaves, and the numbers among their operands.
-Noted = tuple[bytes, tuple[Any, ...], tuple[numpy.ndarray, ...], tuple[Any, ...]]
+#: What the compiled fast path makes of a structure, or what is to be known of an array.
+Key = bytes | tuple[Any, ...]
+#: A key, the sketches, operands first, their leaves, and the numbers among their operands. Where
+#: there is no sketch, the one leaf is reduced.
+Noted = tuple[Key, tuple[Any, ...], tuple[numpy.ndarray, ...], tuple[Any, ...]]
 #: Shape, dtype and memory order of a result, and whether a single one is an int of Python's.
 Made = tuple[tuple[int, ...], "numpy.dtype[Any]", tuple[int, ...] | None, bool]
-#: Type numbers of numbers that the compiled fast path writes by itself, the reductions whose states
-#: it joins, and how many results it knows.
+#: Type numbers of numbers that the compiled fast path writes by itself, and how many results it
+#: knows.
 _NUMBERS = frozenset([numpy.dtype(code).num for code in ("f8", "f4", "i8")])
-_FOLDS = {numpy.add: 1, numpy.minimum: 2, numpy.maximum: 3}
 _MOST_RESULTS = 16
 
 
@@ -38,9 +40,10 @@ class Replayed:
         self, noted: Noted, request: Any = None, keep: bool = True, made: Made | None = None
     ) -> None:
         _, sketches, given, _ = noted
-        self.plan, graph = replay.replay_of(sketches[-1].node, request, keep)
+        reduced = sketches[-1].node if sketches else given[0]
+        self.plan, graph = replay.replay_of(reduced, request, keep)
         #: Its address is in the key.
-        self.modes = sketches[0].modes
+        self.modes = sketches[0].modes if sketches else None
         #: What a reduction results in.
         self.made = made
         #: Runs the kernel again, as long as the decision holds.
@@ -111,7 +114,7 @@ class Replayed:
             self._again = settled.again
             self.repeat = self._repeat(settled.again)
         if self.repeat is not None:
-            self.repeat.renew(settled.runs, replay.DECIDED_BY, settled)
+            self.repeat.renew(settled.runs, replay.DECIDED_BY, settled.seen, settled)
 
     def _repeat(self, again: Any) -> Any:
         """Return what runs the kernel again; None where the fast path cannot."""
@@ -134,10 +137,10 @@ class Replayed:
             outputs.append((-1, 0, shape, dtype, _strides(shape, dtype, order)))
         if len(outputs) > _MOST_RESULTS:
             return None
-        how = (0, 0, 0.0)
+        how = ("", 0, 0.0)
         if again.join is not None:
-            ufunc, dtype, divisor = again.join
-            how = _FOLDS.get(ufunc, 0), dtype.num, float(divisor)
+            name, dtype, divisor = again.join
+            how = name, dtype.num, divisor
         return _fastpath.Repeat(
             crew.entry, again.call, again.spare, self._end, self.plan.tell, again.told,
             tuple(inputs), tuple(outputs), how, is_int,

@@ -187,7 +187,16 @@ def checked(
         found = _stand_ins[key] = numpy.asarray(answer).dtype, axes, type(answer) is int
     if not is_planned(found[0]) or not found[1]:
         raise Declined("its result is not planned")
+    if value.dtype.kind in row.copied:
+        _check_order(value, found[1], asked)
     return found
+
+
+def _check_order(value: Any, axes: tuple[int, ...], asked: dict[str, Any]) -> None:
+    """Leave a broadcast array to NumPy where the result has the order of NumPy's copy of it."""
+    if type(value) is numpy.ndarray and 0 in value.strides:
+        if value.ndim - len(axes) > 1 or asked.get("keepdims"):
+            raise Declined("NumPy reduces a copy, whose axes are in another order")
 
 
 def state_dtype(
@@ -205,5 +214,9 @@ def state_dtype(
         return source  # the mean is complex, the variance is not
     if row.name == "mean" and source.kind in "biu" and asked.get("dtype") is None:
         return numpy.dtype(numpy.float64)
+    if result.char != "e":
+        return result
+    if source.char not in "?bBe":
+        raise Declined("NumPy casts each element to float16, which may be infinite there")
     # NumPy sums halves in float32 within a call; blocks must keep that between them.
-    return numpy.dtype(numpy.float32) if result.char == "e" else result
+    return numpy.dtype(numpy.float32)

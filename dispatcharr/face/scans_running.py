@@ -122,6 +122,8 @@ def _scan(
         return None
     if x.dtype.kind != "f":
         filler = None
+    if filler is not None and x.ndim > 1 and 0 in x.strides:
+        return None  # of a broadcast array NumPy's own copy has an order of its own
     if layout is None:
         # Of one axis, any array of that type does.
         layout = x if x.ndim == 1 and x.dtype == target else _stand_in(x, target)

@@ -18,16 +18,16 @@ import numpy
 
 from dispatcharr import _events
 from dispatcharr.expr.build import Declined, build, may_warn_later, modes_in_force, modes_variable
-from dispatcharr.expr.nodes import Node
+from dispatcharr.expr.nodes import Node, graph_lock
 from dispatcharr.face import _fastpath, limits
 from dispatcharr.face.pinned import WORTH, note_large
-from dispatcharr.face.repeats import Made, Noted, Reduction, Replayed
+from dispatcharr.face.repeats import Key, Made, Noted, Reduction, Replayed
 from dispatcharr.face.road import engine
 from dispatcharr.face.waiting import machine_share
 from dispatcharr.ops.kinds import is_planned
 from dispatcharr.ops.row import Elementwise
 from dispatcharr.ops.table import BY_NAME, ELEMENTWISE
-from dispatcharr.storage import exports, readers
+from dispatcharr.storage import exports, places, readers
 
 __all__ = [
     "flush", "install", "learn_reduction", "note_reduction", "notice", "reduced", "run",
@@ -39,9 +39,9 @@ _MOST_KNOWN = 1024
 _TYPES = tuple(numpy.dtype(char) for char in "?ilqfd")
 
 _rows: dict[int, Elementwise] = {}
-_known: dict[bytes, Replayed] = {}
+_known: dict[Key, Replayed] = {}
 #: What the compiled fast path runs by itself, by the same keys.
-_repeats: dict[bytes, Any] = {}
+_repeats: dict[Key, Any] = {}
 _reductions: dict[tuple[Any, ...], Reduction] = {}
 
 
@@ -72,17 +72,30 @@ def note_reduction(name: str, array: Any, keep: bool, args: Any, kwargs: Any) ->
     It is to be asked for before the array is asked for its value, and is what :func:`reduced` and
     :func:`learn_reduction` take.
     """
-    sketch = _fastpath.sketch_of(array)
-    if sketch is None or _fastpath.close_tape(0) or _events.listened():
-        return None
-    if len(args) > 1 or not _asked.issuperset(kwargs) or modes_in_force() != sketch.modes:
+    if len(args) > 1 or not _asked.issuperset(kwargs):
         return None
     asked = (*args, *kwargs.values())
-    if not all(type(one) in _PLAIN for one in asked):
+    if not all([type(one) in _PLAIN for one in asked]) or _events.listened():
         return None
-    noted = _fastpath.structure(sketch)
+    sketch = _fastpath.sketch_of(array)
+    if sketch is None:
+        noted = _alone(array)
+    elif _fastpath.close_tape(0) or modes_in_force() != sketch.modes:
+        return None
+    else:
+        noted = _fastpath.structure(sketch)
     # Equal numbers of two types are not asked for alike.
     return noted and (noted, (noted[0], name, keep, asked, *kwargs, *map(type, asked)))
+
+
+def _alone(array: Any) -> Noted | None:
+    """Return the structure of an array that has its values: no sketches, and one leaf."""
+    host = array._value
+    if type(host) is not numpy.ndarray or not host.flags.aligned or places.in_use():
+        return None
+    if not host.dtype.isnative:  # the number of its dtype is that of the native one
+        return None
+    return (modes_in_force(), host.dtype.num, host.shape, host.strides), (), (host,), ()
 
 
 def reduced(noted: Any) -> Any:
@@ -155,25 +168,35 @@ def flush() -> None:
         except Exception as error:  # told below; that of one array is not the others'
             failed = error
             continue
-        array = sketch.cell
-        if array is not None and node is not None:
-            # Filed first: a writer has to find it if an interrupt comes in between.
-            node.show(array)
-            if _fastpath.show_node(sketch, node):
-                note_large(node)
-            elif node.owner is not None:  # another thread has it show something else by now
-                node.owner.close()
-                node.owner = None
+        if node is not None and _show(sketch, node):
+            note_large(node)
     if failed is not None:
         raise failed
 
 
+def _show(sketch: Any, node: Node) -> bool:
+    """Have who shows a sketch show its node; return whether that is so."""
+    with graph_lock:  # of two threads one files the array, and the other finds that done
+        array = sketch.cell
+        if array is None:
+            return False
+        # Filed first: a writer has to find it if an interrupt comes in between.
+        node.show(array)
+        if _fastpath.show_node(sketch, node):
+            return True
+        if node.owner is not None:  # another thread has it show something else by now
+            node.owner.close()
+            node.owner = None
+        return False
+
+
 def _node_of(sketch: Any) -> Node | None:
     """Return the node of a sketch; None of one that was computed at once."""
+    given = sketch.operands  # first: it has none any more once another thread has computed it
     if sketch.node is not None or sketch.value is not None:
         return sketch.node  # type: ignore[no-any-return]
     values = []
-    for one in sketch.operands:
+    for one in given:
         if type(one) is _Sketch:
             node = _node_of(one)
             values.append(one.value if node is None else node)
@@ -189,8 +212,9 @@ def _node_of(sketch: Any) -> Node | None:
     if node.errors is not None:
         node.errors = sketch.modes
     node.site = sketch.site
-    sketch.node = node
-    return node
+    if sketch.node is None:  # else another thread was first: all have to show one node
+        sketch.node = node
+    return sketch.node  # type: ignore[no-any-return]
 
 
 def _row_of(slot: int, values: tuple[Any, ...]) -> tuple[Elementwise, tuple[Any, ...]]:

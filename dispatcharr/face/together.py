@@ -199,7 +199,7 @@ def _habit(ask: Ask) -> Habit:
     """Return the habit of the place that called us or NumPy."""
     frame = sys._getframe(4)
     while frame.f_back is not None:
-        if frame.f_globals.get("__name__", "").partition(".")[0] not in _PACKAGES:
+        if (frame.f_globals.get("__name__") or "").partition(".")[0] not in _PACKAGES:
             break
         frame = frame.f_back
     code = frame.f_code

@@ -14,8 +14,15 @@ import numpy
 
 from dispatcharr.kernels import crew
 from dispatcharr.kernels.compiled import Job
+from dispatcharr.ops import moments
 
 __all__ = ["Again", "Spare", "again"]
+
+#: Bytes of states, which are kept three times over. Kernels that leave more take so long that
+#: preparing them is not felt.
+_MOST_KEPT = 1 << 18
+#: What the ends of reductions are called whose states are moments.
+_OF_MOMENTS: dict[Any, str] = {moments.variance: "variance", moments.deviation: "deviation"}
 
 #: A job, the address of its table, that of memory for numbers, and per field of its states where it
 #: is, where what it is of nothing, and its bytes.
@@ -35,7 +42,8 @@ class Again:
         Flags of the machine that :meth:`end` has to look at.
     join : tuple
         How states of segments are joined, where that is so simple that :meth:`end` need not do it:
-        the ufunc that does, the dtype of state and result, and what the result is divided by.
+        the name of the ufunc that does, or "variance" or "deviation" of moments; the dtype of state
+        and result, and what the result is divided by, or zero.
     """
 
     def __init__(self, job: Job, threads: int) -> None:
@@ -66,20 +74,27 @@ class Again:
         return job.settle(inputs, outputs)
 
 
-def _join(job: Job) -> tuple[numpy.ufunc, numpy.dtype[Any], int] | None:
+def _join(job: Job) -> tuple[str, numpy.dtype[Any], float] | None:
     if len(job.states) != 1:
         return None
     (states,) = job.states
     reducing, row = states.reducing, states.reducing.row
-    ufunc = numpy.add if row.averages else row.ufunc
-    if ufunc is None or row.remark is not None or reducing.params or reducing.mask is not None:
+    dtype, params = states.fields[0].dtype, dict(reducing.params)
+    if dtype.char not in "fd" or dtype != reducing.dtype or not states.is_plain():
         return None
-    if len(states.fields) != 1 or not states.is_plain():
+    if row.remark is not None or reducing.mask is not None:
         return None
-    dtype = states.fields[0].dtype
-    if dtype.char not in "fd" or dtype != reducing.dtype:
+    name, divisor = getattr(row.ufunc, "__name__", ""), 0.0
+    if row.averages:
+        name, divisor = numpy.add.__name__, float(reducing.count)
+    elif row.finish in _OF_MOMENTS:
+        name, divisor = _OF_MOMENTS[row.finish], float(reducing.count - params.pop("ddof", 0))
+        if divisor <= 0:
+            return None
+    # Whether squares or quotients vanish is heard by NumPy's functions alone.
+    if not name or params or (divisor and "underflow" in job.watch):
         return None
-    return ufunc, dtype, reducing.count if row.averages else 0
+    return name, dtype, divisor
 
 
 def _start(memory: numpy.ndarray) -> int:
@@ -89,4 +104,7 @@ def _start(memory: numpy.ndarray) -> int:
 
 def again(job: object, threads: int) -> Again | None:
     """Return how to run a job's kernel again, None where it has to be prepared each time."""
-    return Again(job, threads) if crew.COMPILED and isinstance(job, Job) else None
+    if not crew.COMPILED or not isinstance(job, Job):
+        return None
+    states = sum([field.nbytes for one in job.states for field in one.fields])
+    return Again(job, threads) if states <= _MOST_KEPT else None

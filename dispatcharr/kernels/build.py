@@ -134,6 +134,7 @@ class Builder:
         self._ready: dict[Hashable, int] = {}
         self._failed: dict[Hashable, str] = {}
         self._not_stored: set[Hashable] = set()
+        self._told: dict[Hashable, list[Callable[[], None]]] = {}
         self._unavailable: str | None = None
         self._line = _Line()
         # One lock for the time in which LLVM may be at work. Only the thread in the background
@@ -177,6 +178,16 @@ class Builder:
             return
         if key not in self._failed and not self._line.awaits(key):
             self._order(key, make, stored=True)
+
+    def tell(self, key: Hashable, told: Callable[[], None]) -> None:
+        """Have ``told`` called when a kernel is there, whoever orders it; at once if it is.
+
+        Called in the background, it must neither raise nor take long.
+        """
+        waiting = self._told.setdefault(key, [])
+        waiting.append(told)
+        if key in self._ready:
+            self._tell(key)
 
     def why_not(self, key: Hashable) -> str | None:
         """Return why a kernel cannot be had in this process; None where it can, or may yet."""
@@ -260,9 +271,14 @@ class Builder:
                     self._not_stored.add(key)
                 else:
                     self._ready[key] = address
+                    self._tell(key)
             except BaseException as error:  # kept as data; the thread has nobody to raise it to
                 if self._unavailable is None:
                     self._fail(key, error)
+
+    def _tell(self, key: Hashable) -> None:
+        for told in self._told.pop(key, ()):
+            told()
 
     def _address(self, make: Callable[[], str], *, stored: bool) -> int | None:
         """Return where a kernel is, or None if only a stored one would do and there is none."""
@@ -308,6 +324,7 @@ class Builder:
         if not isinstance(error, native.BuildError):  # a mistake of ours: say where
             reason = f"{type(error).__name__}: {reason}"
         self._failed[key] = reason
+        self._told.pop(key, None)
         logging.getLogger("dispatcharr").info(f"a kernel was left to NumPy's loops: {reason}")
 
     def _restart(self) -> None:

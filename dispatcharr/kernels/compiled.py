@@ -125,6 +125,11 @@ class Job:
         """How many words its table has."""
         return len(self._words)
 
+    @property
+    def watch(self) -> frozenset[str]:
+        """The errors to be told."""
+        return self._watch
+
     def told(self) -> int:
         """Return which of the machine's flags are to be looked at when it has run."""
         if not self._watch and not self._states:

@@ -126,6 +126,12 @@ class Reduction:
     alone : bool
         Whether it is never made before it is asked for, in one pass with others: it stops early, or
         may raise an error.
+    copied : str
+        Dtype kinds of which NumPy's function reduces a copy: results of several axes then follow
+        the memory order of that copy.
+    spends : bool
+        Whether NumPy's function takes as much memory again as its operand, if only where that is
+        read-only: a map of a file, perhaps, that is larger than memory.
     averages : bool
         Whether states are joined by addition and the end divides what they add up to by the count.
     masked : Reduction or None
@@ -152,6 +158,8 @@ class Reduction:
     unshared: str = ""
     alone: bool = False
     averages: bool = False
+    copied: str = ""
+    spends: bool = False
     masked: Reduction | None = None
 
 

@@ -50,7 +50,10 @@ def _ordered(wanted: Sequence[Node]) -> list[Node]:
 
 
 def survey(
-    wanted: Sequence[Node], kept: frozenset[int], dropped: frozenset[int] = frozenset()
+    wanted: Sequence[Node],
+    kept: frozenset[int],
+    dropped: frozenset[int] = frozenset(),
+    reduced: numpy.ndarray | None = None,
 ) -> Graph:
     """Walk the pending graph below ``wanted`` and describe its structure.
 
@@ -62,6 +65,8 @@ def survey(
         Ids of the nodes to store whether or not a live array shows them.
     dropped : frozenset of int
         Ids of nodes not to store although an array shows them: a temporary that is being consumed.
+    reduced : numpy.ndarray, optional
+        What is reduced, where that has its values already.
     """
     graph = Graph()
     graph.nodes = _ordered(wanted)
@@ -76,6 +81,8 @@ def survey(
         )
         parts.append((node.row, refs, node.shape, node.dtype, node.order, node.errors, keep,
                       None if not node.params else frozen(node.params)))  # fmt: skip
+    if reduced is not None:
+        graph.hosts.append(reduced)
     parts.extend((host.dtype, host.shape, host.strides) for host in graph.hosts)
     graph.key = tuple(parts)
     return graph

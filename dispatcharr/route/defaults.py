@@ -86,7 +86,7 @@ KINDS: Mapping[str, Kind] = {
             {"L1": 32 << 10, "L2": 512 << 10, "L3": 8 << 20},
             {"L1": 100e9, "L2": 70e9, "L3": 35e9, "memory": 15e9},
             core_gain=0.6,
-            memory_gain=1.4,
+            memory_gain=1.3,
             fault=0.2e-9,
             wake=100e-6,
             queue=4e-6,

@@ -18,7 +18,8 @@ from dispatcharr.storage.pool import SYSTEM_RECYCLES, recycled
 __all__ = ["numpy_seconds", "solve_chain", "solve_defer", "solve_trial"]
 
 # How sure the forecast has to be before an operation is made to wait, and how much waiting may
-# cost where threads cannot win it back. Shares, not sizes: the sizes follow from the prices.
+# cost where threads cannot win it back and a neighbour may yet be fused with it, which is so of
+# what makes arrays. Shares, not sizes: the sizes follow from the prices.
 _GAIN = {"calibrated": 0.10, "defaults": 0.25}
 _LOSS = 0.04
 #: The same where a compiled loop is to be had in time and NumPy's computes longer than it moves
@@ -52,7 +53,7 @@ def solve_defer(cost_class: str, dtype: numpy.dtype, profile: Profile, built: bo
         plain = found.seconds
         if loops and not built and found.bound == "compute":
             return alone <= _LOSS_UNBUILT * plain
-        if alone <= _LOSS * plain:
+        if alone <= _LOSS * plain and work.reduction is None:
             return True
         least = min([price(work, "", rates).seconds for rates in ways], default=math.inf)
         return planning + least <= (1.0 - gain) * plain

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 
 from dispatcharr.route.ski import Account
 
-__all__ = ["Rent", "rent_of", "runs_stood_for", "standing_for"]
+__all__ = ["Rent", "noting_wants", "rent_of", "runs_stood_for", "standing_for", "want"]
 
 #: Kernels whose accounts are kept. Programs repeat themselves; those that do not start over now
 #: and then.
@@ -16,6 +16,8 @@ _MOST_RENTS = 1024
 #: By the name of the kernel; without a name, by a reference to the region.
 _rents: dict[Hashable, Rent] = {}
 _runs: ContextVar[float] = ContextVar("dispatcharr_runs_stood_for", default=1.0)
+#: Where names of kernels go that were found wanting.
+_wanting: ContextVar[list[Hashable] | None] = ContextVar("dispatcharr_wanting", default=None)
 
 
 class Rent:
@@ -25,9 +27,10 @@ class Rent:
     regions that it would serve, and whatever crew would run it there, pay in.
     """
 
-    __slots__ = ("build", "load")
+    __slots__ = ("build", "load", "name")
 
-    def __init__(self, load: float, build: float) -> None:
+    def __init__(self, name: Hashable, load: float, build: float) -> None:
+        self.name = name
         self.load = Account(load)
         self.build = Account(build)
 
@@ -38,7 +41,7 @@ def rent_of(name: Hashable, load: float, build: float) -> Rent:
     if rent is None:
         if len(_rents) >= _MOST_RENTS:
             _rents.clear()
-        rent = _rents[name] = Rent(load, build)
+        rent = _rents[name] = Rent(name, load, build)
     return rent
 
 
@@ -50,6 +53,24 @@ def standing_for(runs: float) -> Iterator[None]:
         yield
     finally:
         _runs.reset(token)
+
+
+@contextmanager
+def noting_wants() -> Iterator[list[Hashable]]:
+    """Give a list, in which the names of kernels are put that runs inside are still without."""
+    wanting: list[Hashable] = []
+    token = _wanting.set(wanting)
+    try:
+        yield wanting
+    finally:
+        _wanting.reset(token)
+
+
+def want(rent: Rent) -> None:
+    """Note that a run was without the kernel of an account."""
+    wanting = _wanting.get()
+    if wanting is not None:
+        wanting.append(rent.name)
 
 
 def runs_stood_for() -> float:

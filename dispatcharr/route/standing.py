@@ -28,7 +28,7 @@ from dispatcharr.plan.work import Whereabouts, Work, located, whereabouts
 from dispatcharr.route import profile as profiles
 from dispatcharr.route import router
 from dispatcharr.route.moving import Ledger, departed, trade_of
-from dispatcharr.route.rents import Rent, rent_of, runs_stood_for
+from dispatcharr.route.rents import Rent, rent_of, runs_stood_for, want
 from dispatcharr.storage import places
 
 __all__ = [
@@ -188,10 +188,9 @@ class Standing:
         if rent.load.credit(saving):
             _order(self.better, region, inputs, outputs, stored=True)
         rent.build.credit(saving)
-        if not rent.load.bought:
-            return False
-        if _is_built(self.better, region):
+        if rent.load.bought and _is_built(self.better, region):
             return True
+        want(rent)
         if rent.build.bought:
             # Again and again: an order is dropped while the kernel is being looked for on disk.
             _order(self.better, region, inputs, outputs)

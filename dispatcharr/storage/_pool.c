@@ -21,6 +21,8 @@
 #define NPY_TARGET_VERSION NPY_2_0_API_VERSION
 #include <numpy/arrayobject.h>
 
+#include "_handler.h"
+
 #include <math.h>
 #include <pthread.h>
 #include <signal.h>
@@ -355,7 +357,7 @@ py_empty(PyObject *module, PyObject *const *args, Py_ssize_t count)
         PyErr_SetString(PyExc_ValueError, "empty: as many strides as dimensions are wanted");
         goto done;
     }
-    before = PyDataMem_SetHandler(capsule);
+    before = set_handler(capsule);
     if (before) {
         array = PyArray_NewFromDescr(&PyArray_Type, descr, shape.len, shape.ptr, strides.ptr, NULL,
                                      0, NULL);
@@ -363,7 +365,7 @@ py_empty(PyObject *module, PyObject *const *args, Py_ssize_t count)
         /* Kept aside, for setting a context variable must not meet a pending MemoryError. */
         PyObject *type, *value, *trace;
         PyErr_Fetch(&type, &value, &trace);
-        PyObject *ours = PyDataMem_SetHandler(before);
+        PyObject *ours = set_handler(before);
         if (!ours) Py_CLEAR(array);
         else if (type) PyErr_Restore(type, value, trace);
         Py_XDECREF(ours);
@@ -387,13 +389,13 @@ py_enter(PyObject *module, PyObject *unused)
         Py_RETURN_NONE;
     }
     Py_XDECREF(before);
-    return before ? PyDataMem_SetHandler(capsule) : NULL;
+    return before ? set_handler(capsule) : NULL;
 }
 
 static PyObject *
 py_leave(PyObject *module, PyObject *before)
 {
-    PyObject *ours = PyDataMem_SetHandler(before);
+    PyObject *ours = set_handler(before);
     if (!ours) return NULL;
     Py_DECREF(ours);
     Py_RETURN_NONE;

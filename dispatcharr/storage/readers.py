@@ -22,6 +22,7 @@ __all__ = [
     "Watch",
     "any_pending",
     "ask_of_others",
+    "lock",
     "observe",
     "pending_arrays",
     "readers_of",
@@ -35,7 +36,9 @@ __all__ = [
 _readers: dict[int, dict[int, Reader]] = {}
 #: What waits without reading anything: numbers that are still to be generated.
 _rootless: dict[int, Reader] = {}
-_lock = shared(threading.RLock())
+#: Held while the tables change, and while what waits is built on: of two locks each would be waited
+#: for by who holds the other, since the garbage collector runs destructors, which may compute.
+lock = shared(threading.RLock())
 #: Readers whose arrays are gone. Their callback is no function of Python's: one of those would
 #: swallow an interrupt that comes while it runs.
 _dead: deque[Any] = deque()
@@ -72,7 +75,7 @@ class Reader(weakref.ref):  # type: ignore[type-arg]
         super().__init__(array, _dead.append)  # type: ignore[call-arg]  # typeshed: __new__ alone
         self.roots = roots
         self.key = id(self)
-        with _lock:
+        with lock:
             if not roots:
                 _rootless[self.key] = self
             for root in roots:
@@ -86,7 +89,7 @@ class Reader(weakref.ref):  # type: ignore[type-arg]
         """File the array under ``roots`` in the place of those that it read before."""
         if self() is None:
             return
-        with _lock:
+        with lock:
             for root in roots:
                 _readers.setdefault(root, {})[self.key] = self
             _unlink(self, roots)
@@ -95,7 +98,7 @@ class Reader(weakref.ref):  # type: ignore[type-arg]
 
     def close(self) -> None:
         """Take the array out of the table: it is evaluated, or pending on something else."""
-        with _lock:
+        with lock:
             _unlink(self)
             _sweep()
 
@@ -115,7 +118,7 @@ class Watch(Reader):
         self.valid = True
         self.patience = _PATIENCE
         super().__init__(array, roots)
-        with _lock:
+        with lock:
             _watches[self.key] = self
 
     def close(self) -> None:
@@ -129,7 +132,7 @@ def withdraw(root: int) -> None:
     """Tell those who watch the root with id ``root`` that it is about to be written."""
     if not _watches:
         return
-    with _lock:
+    with lock:
         for watch in list(_watches.values()):
             watch.patience -= 1
             if root in watch.roots or not watch.patience or watch() is None:
@@ -191,7 +194,7 @@ def any_pending() -> bool:
     _settle()
     if not _readers and not _running:
         return bool(_other())
-    with _lock:
+    with lock:
         _sweep()
         return bool(_readers) or bool(_running) or bool(_other())
 
@@ -199,7 +202,7 @@ def any_pending() -> bool:
 def readers_of(root: int) -> list[Any]:
     """Return the live pending arrays that read the root with id ``root``."""
     _settle()
-    with _lock:
+    with lock:
         _sweep()
         entry = _readers.get(root)
         arrays = [] if entry is None else _arrays(entry)
@@ -214,7 +217,7 @@ def _arrays(entry: dict[int, Reader]) -> list[Any]:
 def roots_read() -> list[tuple[int, Any]]:
     """Return the id of every root that pending work reads, with one array that reads it."""
     _settle()
-    with _lock:
+    with lock:
         entries = [(root, _arrays(entry)) for root, entry in list(_readers.items())]
     found = []
     for root, arrays in entries:
@@ -228,7 +231,7 @@ def roots_read() -> list[tuple[int, Any]]:
 def pending_arrays() -> list[Any]:
     """Return every live pending array."""
     _settle()
-    with _lock:
+    with lock:
         found = dict(_rootless)
         for entry in list(_readers.values()):
             found.update(entry)
@@ -249,12 +252,12 @@ class reading:
         self.key = next(_tickets)
 
     def __enter__(self) -> None:
-        with _lock:
+        with lock:
             _running[self.key] = weakref.ref(self)
             _tell()
 
     def __exit__(self, *exc: object) -> None:
-        with _lock:
+        with lock:
             _running.pop(self.key, None)
             _tell()
         if _waiting:
@@ -287,7 +290,7 @@ def _reading_now(root: int) -> set[int]:
     for key, reference in list(_running.items()):
         one = reference()
         if one is None:
-            with _lock:
+            with lock:
                 _running.pop(key, None)
                 _tell()
         elif root in one.roots and one.thread != here:

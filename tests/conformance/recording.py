@@ -92,7 +92,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if hasattr(report, "wasxfail"):
         outcome = "xfailed" if report.skipped else "xpassed"  # type: ignore[assignment]
     known, message = _seen.get(report.nodeid, ("passed", ""))
-    if _ORDER.index(outcome) >= _ORDER.index(known):
+    # Of parts that are as bad the first speaks: what fails after it may be its consequence.
+    if _ORDER.index(outcome) > _ORDER.index(known):
         known, message = outcome, _message(report) or message
     _seen[report.nodeid] = known, message
 

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
+import running
 from comparing import Difference, compare, known_differences, unused
 from page import groups, with_section
 from reporting import as_data, badge, percent, table
 from rewriting import rewritten
 from running import MODES, NUMPY, Outcomes
-from suite import QUICK, available
+from suite import BELOW, QUICK, available
 
 ROOT = Path(__file__).resolve().parents[2]
 shipped = pytest.mark.skipif(
@@ -83,6 +84,37 @@ def test_public_modules_are_replaced_and_private_ones_stay() -> None:
 
 NUMPYS = Outcomes({"a": "passed", "b": "passed", "c": "failed", "d": "skipped"}, {})
 OURS = Outcomes({"a": "passed", "b": "failed", "c": "passed"}, {"b": "AssertionError"})
+
+
+@shipped
+@pytest.mark.timeout(120)
+def test_what_ran_out_of_time_has_another_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "TEST_SECONDS", 1)
+    tests = tmp_path / BELOW / "test_slow.py"
+    tests.parent.mkdir()
+    tests.write_text(
+        "import pathlib, time\n"
+        "import pytest\n"
+        "def test_slow_once(once=pathlib.Path(__file__).with_name('once')):\n"
+        "    if not once.exists():\n"
+        "        once.touch()\n"
+        "        time.sleep(9)\n"
+        "@pytest.fixture\n"
+        "def spoils():\n"
+        "    yield\n"
+        "    raise RuntimeError('at the end')\n"
+        "def test_always(spoils):\n"
+        "    time.sleep(9)\n"
+    )
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    (scratch := tmp_path / "scratch").mkdir()
+    found = running.run_file(tmp_path, "test_slow.py", NUMPY, scratch, 60)
+    assert found.results == {
+        "test_slow.py::test_slow_once": "passed", "test_slow.py::test_always": "failed"
+    }  # fmt: skip
+    assert "pytest-timeout" in found.messages["test_slow.py::test_always"]
 
 
 def test_only_what_passes_with_numpy_counts() -> None:

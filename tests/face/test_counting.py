@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy
 import pytest
 
 import dispatcharr as np
+from dispatcharr.face import limits
 from dispatcharr.kernels import blocks
 from dispatcharr.ops.reductions import REDUCTION_BY_NAME
 
@@ -47,9 +49,18 @@ def test_every_dtype_and_layout(char: str, monkeypatch: pytest.MonkeyPatch) -> N
             assert np.count_nonzero(np.array(model) + 0) == wanted
 
 
+@pytest.fixture
+def _own_limits() -> Iterator[None]:
+    yield
+    limits.forget()
+
+
+@pytest.mark.usefixtures("_own_limits")
 @pytest.mark.parametrize("char", CHARS)
 def test_only_counts_that_threads_can_share_are_planned(char: str) -> None:
     array: Any = np.array(numpy.ones(40_000_000 // numpy.dtype(char).itemsize, char))
+    limits.limit_of(ROW.name, array.dtype)
+    limits.lower(ROW.name, array.dtype, 1 << 20)  # whatever the prices say of this machine
     with np.record_dispatch() as record:
         assert np.count_nonzero(array) == array.size
     assert len(record.records) == (array.dtype.kind not in ROW.unshared)

@@ -365,3 +365,22 @@ def test_iterators_show_numpys_members(name: str) -> None:
     ours, numpys = getattr(np, name), getattr(numpy, name)
     assert {key for key in vars(numpys) if key[0] != "_"} <= vars(ours).keys()
     assert ours.reset is numpys.reset
+
+
+@pytest.mark.parametrize("name", ["nansum", "nanprod", "nanmean", "nanvar", "count_nonzero",
+                                  "nancumsum", "sum", "nanmax", "cumsum"])  # fmt: skip
+def test_results_of_broadcast_arrays_are_laid_out_as_numpys(name: str) -> None:
+    values = numpy.arange(12.0).reshape(3, 4)
+    with np.dispatch_options(defer="always", engine="compiled", on_fallback="log"):
+        for axis in range(3):
+            wanted = getattr(numpy, name)(numpy.broadcast_to(values, (2, 3, 4)), axis)
+            found = getattr(np, name)(np.broadcast_to(np.array(values), (2, 3, 4)), axis)
+            assert found.strides == wanted.strides
+
+
+@pytest.mark.parametrize("name", ["sum", "mean", "nanmean", "prod", "var"])
+def test_what_is_no_half_is_infinite_as_one(name: str) -> None:
+    values = numpy.tile([1e6, -1e6, 1, 2], 500)
+    with numpy.errstate(all="ignore"), np.dispatch_options(defer="always"):
+        wanted = getattr(numpy, name)(values, dtype="e")
+        numpy.testing.assert_equal(getattr(np, name)(np.array(values) * 1, dtype="e"), wanted)

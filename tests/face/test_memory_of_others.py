@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import threading
 import time
 from collections.abc import Callable
@@ -94,6 +95,45 @@ def test_the_interface_dictionary_holds_an_address() -> None:
     assert read_only is False
 
 
+def added_dtypes() -> list[Any]:
+    """Return dtypes that are not NumPy's own: one that its tests bring, others if installed."""
+    found: list[Any] = [importlib.import_module("numpy._core._rational_tests").rational]
+    try:
+        more = importlib.import_module("ml_dtypes")
+    except ImportError:
+        return found
+    return [*found, more.bfloat16, more.float8_e5m2, more.int4]
+
+
+def test_numpy_gets_dtypes_that_no_interface_names_as_they_are() -> None:
+    padded = numpy.dtype([("a", "i1"), ("b", "i8")], align=True)
+    twice = numpy.dtype({"names": ["a", "in", "b"], "formats": ["i1", padded, "i8"]}, align=True)
+    apart = numpy.dtype({"names": ["a"], "formats": ["i4"], "offsets": [4], "itemsize": 16})
+    text = numpy.dtypes.StringDType()
+    for dtype in (*added_dtypes(), padded, twice, apart, text, ">i4", "M8[s]", "S3"):
+        theirs = np.zeros(3, dtype)
+        for seen in (numpy.asarray(theirs), numpy.array([theirs]), numpy.asarray(theirs[::2])):
+            assert seen.dtype == theirs.dtype, dtype
+        assert repr(numpy.asarray(theirs).dtype) == repr(theirs.dtype)
+    with pytest.raises(BufferError, match=r"to_numpy\(\)"):
+        memoryview(np.zeros(3, apart))
+    with pytest.raises(ValueError, match="cannot include dtype"):
+        memoryview(np.zeros(3, added_dtypes()[0]))
+
+
+def test_extensions_assign_items_as_to_a_sequence() -> None:
+    assign = ctypes.pythonapi.PySequence_SetItem
+    assign.argtypes = [ctypes.py_object, ctypes.c_ssize_t, ctypes.py_object]
+    for size in (3, N):
+        x, y = np.zeros(size), np.zeros(size)
+        later = x + 1.0
+        assign(x, 0, 7.0)
+        assign(x, -1, 8.0)
+        assert (float(x[0]), float(x[-1]), float(later[0])) == (7.0, 8.0, 1.0)
+        with pytest.raises(IndexError):
+            assign(y, size, 1.0)
+
+
 def test_in_place_with_an_operand_that_refuses_ufuncs_is_numpys_error() -> None:
     class Refuses:
         __array_ufunc__ = None
@@ -150,8 +190,35 @@ def test_a_map_larger_than_memory_is_reduced_in_little(
             got, wanted = float(call(mapped)), float(call(few))
             if number not in (1, 2, 3):  # those depend on how many there are
                 assert got == wanted, (number, got, wanted)
+        raw = np.memmap(path, float, "r")
+        for name in ("sum", "max", "argmax", "nansum", "count_nonzero", "any", "std", "var"):
+            got, wanted = getattr(np, name)(raw), getattr(numpy, name)(few)
+            assert type(got) is type(wanted)
+            assert got == wanted or name in ("std", "var"), (name, got, wanted)
+        assert np.std(raw, dtype="f8", ddof=1) > 0
         print("done")
         """,
         MAP=str(tmp_path / "map"),
     )
     assert told.strip() == "done"
+
+
+def test_a_large_array_of_numpys_is_reduced_as_one_of_ours(tmp_path: Path) -> None:
+    """Along axes, and into ``out``, a map is NumPy's to reduce, which may return a map."""
+    theirs = numpy.arange(4_000_000.0).reshape(2000, 2000)
+    mapped = numpy.memmap(tmp_path / "map", float, "w+", shape=theirs.shape)
+    mapped[...] = theirs
+    for array in (theirs, mapped):
+        with np.record_dispatch() as record:
+            assert np.std(array) == pytest.approx(numpy.std(theirs), rel=1e-12)
+            assert np.var(array, ddof=1) == pytest.approx(numpy.var(theirs, ddof=1), rel=1e-12)
+        assert len(record.records) == 2
+    for call in (
+        lambda a, m: a.argmax(m, axis=0),
+        lambda a, m: a.sum(m, axis=1),
+        lambda a, m: a.max(m, 1, keepdims=True),
+        lambda a, m: a.max(m, axis=1, out=numpy.zeros(2000)),
+    ):
+        got, wanted = call(np, mapped), call(numpy, mapped)
+        assert type(got) in (type(wanted), np.ndarray)
+        numpy.testing.assert_array_equal(numpy.asarray(got), wanted)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,48 +12,26 @@ import numpy
 import pytest
 
 import dispatcharr as np
-from dispatcharr import _events
-from dispatcharr.face import _fastpath, tape
-from dispatcharr.kernels import crew, native
-from dispatcharr.kernels.build import shared_builder
+from dispatcharr import _config, _events
+from dispatcharr.backends import registry
+from dispatcharr.face import _fastpath, repeats, tape
+from dispatcharr.kernels import crew, pool
 from dispatcharr.route import profile as profiles
+from dispatcharr.route import standing
 from dispatcharr.storage import readers
-from taping import SIZE, planned, same, waits
-
-__all__ = ["planned"]
-pytestmark = pytest.mark.skipif(
-    not (_fastpath.COMPILED and crew.COMPILED) or native.missing() is not None,
-    reason="nothing runs again by itself here",
+from repeating import (
+    Entry,
+    arrays,
+    entry,
+    hearing,
+    kernels_for_nothing,
+    only_where_repeated,
+    settled,
 )
+from taping import planned, same, waits
 
-
-@pytest.fixture(autouse=True)
-def kernels_for_nothing() -> Iterator[None]:
-    """Have kernels built at once, and used however short they are."""
-    shipped = profiles.default_profile()
-    costs = {**shipped.overhead, "compile": 1e-9, "load": 1e-9, "call": 1e-3}
-    tape._known.clear()
-    tape._repeats.clear()
-    tape._reductions.clear()
-    with profiles.use(replace(shipped, overhead=costs)):
-        yield
-
-
-def settled(statement: Callable[..., Any], *arrays: Any) -> Any:
-    """Run a statement until nothing but its kernel is run; return the result of that."""
-    found: Any = None
-    for _ in range(60):
-        found = np.evaluate(statement(*arrays))
-        if type(found._origin) is tuple:
-            return found
-        shared_builder().wait(20.0)
-    pytest.fail("it was never run again by itself")
-
-
-def arrays(dtype: str = "f8", seed: int = 0, size: Any = SIZE) -> tuple[list[Any], list[Any]]:
-    random = numpy.random.default_rng(seed)
-    hosts = [random.uniform(0.5, 4.0, size).astype(dtype) for _ in range(2)]
-    return hosts, [np.array(host) for host in hosts]
+__all__ = ["entry", "kernels_for_nothing", "planned"]
+pytestmark = only_where_repeated
 
 
 STATEMENTS: dict[str, Callable[[Any, Any], Any]] = {
@@ -105,55 +82,6 @@ def test_numbers_may_change() -> None:
         same(np.evaluate(statement(*ours)), statement(*hosts))
 
 
-def reduced(statement: Callable[..., Any], *arrays: Any) -> None:
-    for _ in range(60):
-        statement(*arrays)
-        shared_builder().wait(20.0)
-        if any(getattr(getattr(one, "plan", None), "repeat", None) for one in _learned()):
-            return
-    pytest.fail("it was never run again by itself")
-
-
-def _learned() -> list[Any]:
-    return list(tape._reductions.values())
-
-
-@pytest.mark.parametrize(
-    ("name", "axis", "dtype"),
-    [
-        ("sum", None, "f8"), ("sum", 1, "f4"), ("mean", 0, "f8"), ("mean", None, "f4"),
-        ("min", 1, "f8"), ("max", None, "f4"), ("std", None, "f8"), ("std", 0, "f4"),
-    ],
-)  # fmt: skip
-def test_reductions_of_all_values(name: str, axis: int | None, dtype: str) -> None:
-    def statement(a: Any, b: Any) -> Any:
-        return getattr(a * b, name)(axis=axis)
-
-    _, ours = arrays(dtype, size=(130, 140))
-    reduced(statement, *ours)
-    for place, value in [(0, -0.0), (5, numpy.nan), (17, numpy.inf), (3, -numpy.inf), (2, 1e38)]:
-        hosts, _ = arrays(dtype, place, (130, 140))
-        hosts[0].flat[place] = hosts[0].flat[-place] = value
-        ours = [np.array(host) for host in hosts]
-        with numpy.errstate(all="ignore"):
-            found, wanted = statement(*ours), statement(*hosts)
-        assert found.dtype == wanted.dtype
-        assert type(found) is (type(wanted) if axis is None else np.ndarray)
-        rough = 1e-5 if dtype == "f4" else 1e-13
-        numpy.testing.assert_allclose(numpy.asarray(found), wanted, rtol=rough)
-
-
-def test_sums_have_the_bits_that_they_had_before() -> None:
-    _, ours = arrays(size=300_000)
-
-    def statement(a: Any, b: Any) -> Any:
-        return (a * b).sum()
-
-    first = statement(*ours)
-    reduced(statement, *ours)
-    assert {float(statement(*ours)) for _ in range(5)} == {float(first)}
-
-
 def test_errors_are_told_each_time() -> None:
     def statement(a: Any, b: Any) -> Any:
         return a / b + 1
@@ -164,18 +92,10 @@ def test_errors_are_told_each_time() -> None:
         settled(statement, *ours)
         hosts, ours = arrays(seed=1)
         ours[1][7] = hosts[1][7] = 0.0
-        told: list[str] = []
-        before = warnings.showwarning
-        warnings.simplefilter("always", RuntimeWarning)
-        try:
-            warnings.showwarning = lambda message, *rest: told.append(str(message))
+        with hearing() as told:
             for _ in range(4):
                 found = np.evaluate(statement(*ours))
                 assert numpy.isinf(numpy.asarray(found)[7])
-        finally:
-            warnings.showwarning = before
-            warnings.filters.pop(0)
-            warnings._filters_mutated()  # type: ignore[attr-defined]
     assert told == ["divide by zero encountered in divide"] * 4
 
 
@@ -205,30 +125,54 @@ def test_what_the_decision_was_made_on_may_change() -> None:
     settled(statement, *ours)
 
 
+def test_options_set_by_another_thread_while_a_kernel_runs_are_heeded() -> None:
+    def statement(a: Any, b: Any) -> Any:
+        return a * b * 7 - a
+
+    def change() -> None:
+        for one in list(tape._known.values()):
+            if getattr(one, "repeat", None) is not None:
+                one.repeat.left = 0  # the next run decides anew
+
+    _, ours = arrays()
+    settled(statement, *ours)
+    change()
+    real, before = standing.settled, _config._process
+
+    def late(*args: Any) -> Any:
+        found = real(*args)
+        _config._process = replace(before)
+        return found
+
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(standing, "settled", late)
+            np.evaluate(statement(*ours))
+        assert type(np.evaluate(statement(*ours))._origin) is not tuple
+    finally:
+        _config._process = before
+
+
+@pytest.mark.skipif(pool.thread_count() < 2, reason="there is one thread")
+def test_it_runs_on_as_many_threads_as_are_allowed_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    def statement(a: Any, b: Any) -> Any:
+        return a * b * 9 - a
+
+    used: list[int] = []
+    real = crew.entry
+    monkeypatch.setattr(crew, "entry", lambda *args: used.append(args[-1]) or real(*args))
+    monkeypatch.setattr(type(registry.backend("threads")), "width", lambda self, threads: threads)
+    _, ours = arrays(size=500_000)
+    for threads in (4, 2, 3):
+        with np.dispatch_options(threads=threads):
+            settled(statement, *ours)
+        assert used[-1] == threads
+
+
 def test_explain_tells_of_it() -> None:
     _, ours = arrays()
     found = settled(lambda a, b: a * b + a, *ours)
     assert "2 operations fused" in str(np.explain(found))
-
-
-class Entry:
-    """What is called in the place of the crew."""
-
-    def __init__(self) -> None:
-        self.real = crew.entry
-        self.before: Callable[[], None] = lambda: None
-
-    def __call__(self, *args: Any) -> Any:
-        before, self.before = self.before, lambda: None
-        before()
-        return self.real(*args)
-
-
-@pytest.fixture
-def entry(monkeypatch: pytest.MonkeyPatch) -> Entry:
-    made = Entry()
-    monkeypatch.setattr(crew, "entry", made)
-    return made
 
 
 def test_writers_of_other_threads_wait(entry: Entry) -> None:
@@ -257,6 +201,32 @@ def test_writers_of_other_threads_wait(entry: Entry) -> None:
     assert done.is_set()
     assert not _fastpath.running()
     assert not numpy.asarray(ours[0]).any()
+
+
+def test_writers_wait_too_while_python_looks_at_what_was_computed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[int] = []
+    end = repeats.Replayed._end
+
+    def noted(self: Any, *args: Any) -> Any:
+        read.append(len(_fastpath.running()))
+        return end(self, *args)
+
+    def statement(a: Any, b: Any) -> Any:
+        return a / b + 7
+
+    monkeypatch.setattr(repeats.Replayed, "_end", noted)
+    with numpy.errstate(divide="warn"):
+        tape.notice()
+        hosts, ours = arrays()
+        settled(statement, *ours)
+        ours[1][7] = hosts[1][7] = 0.0
+        with hearing() as told:
+            found = np.evaluate(statement(*ours))
+        with numpy.errstate(divide="ignore"):
+            same(found, statement(*hosts))
+    assert read == [1] and len(told) == 1
 
 
 def test_an_interrupt_leaves_everything_as_it_was(entry: Entry) -> None:

@@ -6,6 +6,7 @@ import gc
 import operator
 import subprocess
 import sys
+import weakref
 
 import numpy
 import pytest
@@ -341,3 +342,24 @@ def test_shape_and_dtype_do_not_compute():
     assert (ours.ndim, ours.size, ours.nbytes, ours.itemsize) == (1, SIZE, SIZE, 1)
     assert waits(ours)
     assert type(ours._value) is Node
+
+
+def test_who_is_told_of_the_end_of_an_array_may_compute():
+    _, (a, b) = pair()
+    for _ in range(20):
+        other, ended, heard = a * b + 1, a * b - 1, []
+        watch = weakref.ref(ended, lambda _, other=other: heard.append(other[0]))
+        del ended
+        assert heard == [other[0]] and watch() is None
+    assert not waits(other)
+
+
+@pytest.mark.parametrize("dtype", ["f8", "i8", "c16"])
+def test_reductions_of_swapped_bytes_are_not_those_of_native_ones(dtype: str) -> None:
+    values = numpy.arange(1, 8)
+    with np.dispatch_options(defer="always", engine="compiled"):
+        native, swapped = np.array(values.astype(dtype)), np.array(values.astype(f">{dtype}"))
+        for name in ("max", "sum", "argmax"):
+            wanted = getattr(values.astype(dtype), name)()
+            assert [getattr(native, name)() for _ in range(4)] == [wanted] * 4
+            assert getattr(swapped, name)() == wanted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 import dispatcharr as np
 from dispatcharr.expr.nodes import Node
 from dispatcharr.face import _fastpath, limits, trials
+from dispatcharr.kernels import build, native
+from dispatcharr.route import rents
 
 pytestmark = pytest.mark.skipif(not _fastpath.COMPILED, reason="no compiled fast path here")
 
@@ -34,11 +37,11 @@ def due(name: str) -> None:
     _fastpath.set_trial(limits.slot_of(name), DOUBLE.num, 1 << 14, 1, 0)
 
 
-def ending(monkeypatch: pytest.MonkeyPatch, *ends: str | None) -> list[int]:
+def ending(monkeypatch: pytest.MonkeyPatch, *ends: str) -> list[int]:
     """Have trials end so, one after the other; return the list of their runs."""
     left, runs = list(ends), []
 
-    def tried(plain: Any, planned: Any, stands_for: float) -> str | None:
+    def tried(plain: Any, planned: Any, stands_for: float) -> str:
         runs.append(stands_for)
         assert numpy.array_equal(plain(), numpy.asarray(planned()))
         return left.pop(0)
@@ -76,15 +79,124 @@ def test_a_trial_that_is_lost_comes_again_much_later(monkeypatch: pytest.MonkeyP
     assert _fastpath.get_limit(limits.slot_of("sqrt"), DOUBLE.num) == firm
 
 
-def test_where_there_will_be_no_kernel_nothing_is_tried_again(
+def test_after_a_trial_lost_by_far_only_larger_ones_are_tried(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     due("sqrt")
-    runs = ending(monkeypatch, None)
-    x = np.array(numpy.linspace(1.0, 2.0, SIZE))
-    for _ in range(2000):
+    runs = ending(monkeypatch, "hopeless", "won")
+    assert limits.limit_of("sqrt", DOUBLE) > 3 * 8 * SIZE
+    x, larger = (np.array(numpy.linspace(1.0, 2.0, size)) for size in (SIZE, 3 * SIZE))
+    for _ in range(1000):
         np.sqrt(x)
     assert len(runs) == 1
+    for _ in range(200):
+        np.sqrt(larger)
+    assert len(runs) == 2
+    assert limits.limit_of("sqrt", DOUBLE) == 3 * 8 * SIZE
+
+
+def test_after_a_trial_that_is_won_smaller_ones_are_worth_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    due("sqrt")
+    limits.be_worth("sqrt", DOUBLE, 8 * SIZE)
+    ending(monkeypatch, "won")
+    np.sqrt(np.array(numpy.linspace(1.0, 2.0, SIZE)))
+    assert limits.worth_of("sqrt", DOUBLE) == 2 * SIZE
+
+
+@pytest.mark.skipif(native.missing() is not None, reason=f"{native.missing()}")
+def test_who_waits_for_a_kernel_is_told_once_it_is_there() -> None:
+    builder = build.Builder(None)
+    text = "define void @kernel(ptr %a, ptr %b) {\n  ret void\n}\n"
+    told: list[str] = []
+    builder.tell("wanted", lambda: told.append("before"))
+    builder.tell("another", lambda: told.append("another"))
+    assert builder.ask("wanted", lambda: text, buy=True) is None
+    assert builder.wait(20)
+    assert told == ["before"]
+    builder.tell("wanted", lambda: told.append("after"))
+    assert told == ["before", "after"]
+
+
+def test_the_next_operation_is_tried_when_its_kernel_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    due("sqrt")
+    there: dict[Any, Any] = {}
+
+    class Builder:
+        tell = there.__setitem__
+
+    monkeypatch.setattr(build, "shared_builder", Builder)
+    ends, runs = ["unbuilt", "won"], []
+
+    def tried(plain: Any, planned: Any, stands_for: float) -> str:
+        runs.append(stands_for)
+        if len(runs) == 1:
+            rents.want(rents.Rent("a kernel", 1.0, 1.0))
+        return ends.pop(0)
+
+    monkeypatch.setattr(trials, "_tried", tried)
+    monkeypatch.setattr(limits, "SOON", 1e6)  # the clock alone would not come to it
+    trials._patience["sqrt", DOUBLE.char] = 1e6
+    x = np.array(numpy.linspace(1.0, 2.0, SIZE))
+    for _ in range(5):
+        np.sqrt(x)
+    assert len(runs) == 1
+    there.pop("a kernel")()
+    np.sqrt(x)
+    assert len(runs) == 2
+    assert not trials._awaited
+
+
+@pytest.mark.parametrize(
+    ("share", "engine", "end"),
+    [
+        (0.5, "blocks", "won"), (1.1, "blocks", "hopeless"), (2.0, "blocks", "hopeless"),
+        (0.5, "compiled", "won"), (1.1, "compiled", "lost"), (2.0, "compiled", "hopeless"),
+    ],
+)  # fmt: skip
+def test_the_clock_decides_with_a_kernel_and_without(
+    share: float, engine: str, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if engine == "compiled" and native.missing() is not None:
+        pytest.skip(f"{native.missing()}")
+    taken = {"planned": share, "plain": 1.0}
+    monkeypatch.setattr(trials, "_seconds", lambda way: taken[way.__name__])
+
+    def plain() -> None: ...
+
+    def planned() -> None:
+        with np.dispatch_options(engine=engine), np.use_backend("serial"):
+            np.evaluate(np.array(numpy.ones(SIZE)) + 1.0)
+
+    assert trials._tried(plain, planned, 1.0) == end
+
+
+def test_one_operation_is_tried_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread's trial would take the lowered limit for the one to put back."""
+    x = np.array(numpy.linspace(1.0, 2.0, SIZE))
+    runs: list[str] = []
+    neg = _fastpath.SLOT_NAMES.index("neg")
+
+    def tried(*_: Any) -> str:
+        runs.append("tried")
+        if len(runs) == 1:
+            _fastpath.set_trial(neg, DOUBLE.num, 1 << 14, 1, 0)
+            _fastpath.set_limit(neg, 1 << 30, DOUBLE.num)
+            other = threading.Thread(target=lambda: -x)
+            other.start()
+            other.join()
+        return "lost"
+
+    due("negative")
+    firm = limits.limit_of("negative", DOUBLE)
+    monkeypatch.setattr(trials, "_tried", tried)
+    assert np.negative(x)[0] == -1.0
+    assert runs == ["tried"]
+    assert limits.limit_of("negative", DOUBLE) == firm
+    assert _fastpath.get_limit(neg, DOUBLE.num) == firm
 
 
 def test_nothing_is_tried_that_errs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,6 +65,8 @@ def compare(mine: Any, theirs: Any, level: float) -> str | None:
     if level == UNKNOWN or theirs.size == 0:
         return None
     mine, theirs = numpy.atleast_1d(mine), numpy.atleast_1d(theirs)
+    if mine.shape != theirs.shape:
+        return f"{mine.shape} instead of {theirs.shape}"
     if theirs.dtype.kind not in "biufc":
         return None if repr(mine.tolist()) == repr(theirs.tolist()) else f"{mine} not {theirs}"
     if theirs.dtype.kind in "biu":

@@ -67,6 +67,10 @@ class Lockstep:
         if ".tobytes()" in statement.text and any(map(self._holds_objects, statement.reads)):
             raise Undecided  # their bytes are addresses
         is_blurred = UNKNOWN in levels or self._is_unsure(statement)
+        coarse = max(
+            [_step(self.numpys.array(n)) for n in statement.reads if self.levels.get(n)],
+            default=0.0,
+        )
         count = max([_size(self.numpys.space.get(name)) for name in statement.reads], default=1)
         code = statement.code
         heard.clear()
@@ -89,10 +93,13 @@ class Lockstep:
             self._written(name, level_after(statement.rule, own, self.numpys.array(name)))
         if wanted is None:
             for name in statement.targets:
+                is_unowned = bool(self.unowned.intersection(statement.reads))
                 self.unowned.discard(name)
-                if "linspace" in statement.text or self.unowned.intersection(statement.reads):
+                if is_unowned or "linspace" in statement.text:
                     self.unowned.add(name)
-                self._bound(name, statement, levels, scale, count)
+                # Units of a coarser dtype are none of the result's.
+                is_finer = _step(self.numpys.space.get(name)) < coarse
+                self._bound(name, statement, [UNKNOWN] if is_finer else levels, scale, count)
         return wanted is None
 
     def _levels_read(self, statement: Statement) -> list[float]:
@@ -106,6 +113,8 @@ class Lockstep:
         read = [array for array in map(self.numpys.array, statement.reads) if array is not None]
         if statement.rule == "size" and any(map(_is_huge, read)):
             return True  # it may depend on the order of a sum which numbers overflow
+        if any(w in statement.text for w in ("*", "multiply")) and any(map(_is_wild, read)):
+            return True  # NumPy's own loops differ: one element warns as (1, 1) and not as (1,)
         # Where halves become complex, NumPy adds what happened to be in its buffer.
         chars = {array.dtype.char for array in read}
         is_half = "e" in chars or "'e'" in statement.text or "float16" in statement.text
@@ -251,6 +260,18 @@ def _is_huge(array: Any) -> bool:
         size = numpy.abs(array)
         most = math.sqrt(numpy.finfo(array.dtype).max) / 64
         return bool(numpy.any((size > most) & numpy.isfinite(size)))
+
+
+def _step(array: Any) -> float:
+    """Return the relative size of a unit in the last place, 0 where all is exact."""
+    if getattr(getattr(array, "dtype", None), "kind", "") not in ("f", "c"):
+        return 0.0
+    return float(numpy.finfo(array.dtype).eps)
+
+
+def _is_wild(array: Any) -> bool:
+    """Return whether an array of complex numbers has parts that are not finite."""
+    return array.dtype.kind == "c" and not bool(numpy.isfinite(array).all())
 
 
 def _asks_owner(text: str) -> bool:

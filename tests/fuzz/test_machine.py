@@ -77,9 +77,9 @@ class Programs(RuleBasedStateMachine):
                 self.writer.both.close()
 
     create = _statement("create", "generate")
-    bind = _statement("operate", "call_row", "move", "same", "scan")
+    bind = _statement("operate", "call_row", "move", "same", "scan", "method", "call_how")
     slice = _statement("view")
-    write = _statement("update", "assign", "write_to")
+    write = _statement("update", "assign", "write_to", "call_pair", "fold_into")
     reduce = _statement("fold", "sum")
     repeat = _statement("repeat", "each", "again", "several", "several_sums")
     export = _statement("export", "lend", "borrow")

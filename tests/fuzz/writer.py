@@ -9,12 +9,12 @@ import numpy
 
 import templates
 from dispatcharr.ops.row import Elementwise, Reduction
-from loops import Loops
 from parts import CHARS, MODES, MOST, NAMES, OPTIONS, RARELY, fits
 from statements import Statement
+from ufuncs import Ufuncs
 
 
-class Writer(Loops):
+class Writer(Ufuncs):
     """Writes one program, in step with its execution."""
 
     def __init__(
@@ -32,7 +32,8 @@ class Writer(Loops):
             (1, self.set_options), (1, self.run_threads), (2, self.lend), (1, self.borrow),
             (3, self.repeat), (3, self.each), (3, self.again), (3, self.several),
             (1, self.several_sums), (1, self.share), (5 if self.scans else 2, self.scan),
-            (2 * (seed % RARELY == 1), self.call_user),
+            (2 * (seed % RARELY == 1), self.call_user), (3, self.method), (2, self.call_how),
+            (1, self.call_pair), (1, self.fold_into),
         ]  # fmt: skip
         if self.program.low:  # what comes again is what the tape is for
             repeated = (self.repeat, self.each, self.again, self.several, self.operate)
@@ -58,8 +59,13 @@ class Writer(Loops):
             target = f"{target}, {second if second != target else f'v{NAMES * 2}'}"
         text = f"{target} = {text}"
         if self.random.random() < 0.04:
-            text = f"with m.errstate({self.modes()}): {text}"
+            text = f"{self.scope()}{text}"
         return Statement(text, rule, (), scale)
+
+    def scope(self) -> str:
+        """Return the head of a block in which errors are treated otherwise."""
+        scopes = [f"m.errstate({self.modes()})" for _ in range(self.random.choice((1, 1, 2)))]
+        return f"with {', '.join(scopes)}: "
 
     def modes(self) -> str:
         kind = self.random.choice(("all", "divide", "over", "invalid", "under"))
@@ -155,7 +161,8 @@ class Writer(Loops):
         if operator in "/%//" and kinds == "c":
             rule = "near"
         where = f"[{self.key(name)}]" if self.random.random() < 0.3 else ""
-        return Statement(f"{name}{where} {operator}= {other or 1}", rule, (name,))
+        scope = self.scope() if self.random.random() < 0.06 else ""
+        return Statement(f"{scope}{name}{where} {operator}= {other or 1}", rule, (name,))
 
     def assign(self) -> Statement | None:
         name = self.pick()
@@ -212,13 +219,12 @@ class Writer(Loops):
         return self.bind(call, rule, scale)
 
     def fold_arguments(self, row: Reduction, name: str) -> list[str]:
-        ndim, given = self.value(name).ndim, []
+        given: list[str] = []
         roll = self.random.random()
         if roll < 0.55:
             given.append(f"axis={self.axis(name)}")
         elif roll < 0.65 and not row.ordered:
-            axes = tuple(sorted(self.random.sample(range(ndim), self.random.randint(0, ndim))))
-            given.append(f"axis={axes}")
+            given.append(f"axis={self.axes(name)}")
         if self.random.random() < 0.15:
             given.append("keepdims=True")
         if row.masked is not None and self.random.random() < 0.2:

@@ -19,6 +19,7 @@ import numpy
 import pytest
 
 import dispatcharr
+from dispatcharr.face.refusals import remedy
 
 WORKS = "works"
 OURS = "works, stays our type"
@@ -82,8 +83,9 @@ class Call:
         ours = Arrays(dispatcharr, waiting=state == "waiting")
         with dispatcharr.dispatch_options(defer="always" if state == "waiting" else "auto"):
             if self.errors:
-                with pytest.raises(self.errors):
+                with pytest.raises(self.errors) as refusal:
                     self.body(ours)
+                assert "numpy.asarray(" in (remedy(refusal.value) or ""), "no remedy is named"
                 converted = Arrays(dispatcharr, converted=True)
                 assert_same(self.body(converted), wanted, self.rtol)
                 return
@@ -91,6 +93,11 @@ class Call:
             kinds = assert_same(got, wanted, self.rtol)
         assert kinds <= {self.result}, f"registered as {self.result!r}, found {kinds}"
         assert kinds or self.result == WORKS, f"registered as {self.result!r}, found no array"
+
+
+def given(make: Body, use: Callable[[Any], Any]) -> Body:
+    """Return the call of ``use`` with what ``make`` makes, which has a name there."""
+    return lambda a: use(make(a))
 
 
 @dataclass

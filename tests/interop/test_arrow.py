@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy
 
-from neighbours import Call, Neighbour, load
+from neighbours import Call, Neighbour, given, load
 
 pa = load("pyarrow")
 pyarrow = Neighbour("pyarrow")
@@ -22,7 +22,9 @@ works(
     lambda a: pa.array(a([1, 2]), mask=numpy.asarray(a([True, False]))).tolist(),
 )
 refused(
-    "array(x, mask=y)", lambda a: pa.array(a([1, 2]), mask=a([True, False])).tolist(), TypeError
+    "array(x, mask=y)",
+    given(lambda a: a([True, False]), lambda y: pa.array(y, mask=y).tolist()),
+    TypeError,
 )
 works(
     "array(strings), array(dates)",
@@ -34,7 +36,11 @@ works(
 )
 works("py_buffer(x)", lambda a: pa.py_buffer(a([1, 2])).to_pybytes())
 works("compute.sum(array(x))", lambda a: load("pyarrow.compute").sum(pa.array(a([1, 2]))).as_py())
-refused("Tensor.from_numpy(x)", lambda a: pa.Tensor.from_numpy(a.random(2, 2)).shape, TypeError)
+refused(
+    "Tensor.from_numpy(x)",
+    given(lambda a: a.random(2, 2), lambda x: pa.Tensor.from_numpy(x).shape),
+    TypeError,
+)
 ours("np.asarray(array)", lambda a: a.np.asarray(pa.array([1, 2])))
 
 

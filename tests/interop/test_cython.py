@@ -15,7 +15,7 @@ from typing import Any
 import numpy
 import pytest
 
-from neighbours import Call, Neighbour, load
+from neighbours import Call, Neighbour, given, load
 
 load("Cython")
 pytestmark = [
@@ -82,7 +82,11 @@ works(
     lambda a: [module().integers(a([3], "q")), module().unsigned(a([3], "B"))],
 )
 works("a wrong dtype: ValueError", lambda a: raised(a([1.0], "f4")))
-refused("f(np.ndarray[double, ndim=1] x)", lambda a: module().buffer(a([1.0])), TypeError)
+refused(
+    "f(np.ndarray[double, ndim=1] x)",
+    given(lambda a: a([1.0]), lambda x: module().buffer(x)),
+    TypeError,
+)
 
 
 def changed(array: Any) -> Any:

@@ -10,7 +10,7 @@ import numpy
 import pytest
 
 import dispatcharr as np
-from neighbours import Call, Neighbour, load
+from neighbours import Call, Neighbour, given, load
 
 th = load("torch")
 torch = Neighbour("torch")
@@ -27,7 +27,7 @@ works(
 )
 refused(
     "asarray(x)",
-    lambda a: values(th.asarray(a.random(3))),
+    given(lambda a: a.random(3), lambda x: values(th.asarray(x))),
     RuntimeError,
     note="or `torch.from_dlpack(x)`",
 )
@@ -45,7 +45,11 @@ works(
         values(th.stack([th.as_tensor(a.random(2))] * 2)),
     ],
 )
-refused("from_numpy(x)", lambda a: values(th.from_numpy(a.random(3))), TypeError)
+refused(
+    "from_numpy(x)",
+    given(lambda a: a.random(3), lambda x: values(th.from_numpy(x))),
+    TypeError,
+)
 works("frombuffer(x)", lambda a: values(th.frombuffer(a([1.0, 2.0]), dtype=th.float64)))
 works(
     "t + x, t * x",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from dataclasses import FrozenInstanceError, replace
@@ -269,6 +270,8 @@ def gain(stage, cost, profile, size) -> bool:
 
 
 def loss(stage, cost, profile, size) -> float:
+    if cost.startswith("reduce_"):
+        return math.inf  # nothing will be fused with its result
     overhead = sum(profile.overhead[name] for name in ("record", "plan", "run"))
     return overhead / single(stage, cost, profile, size)[0]
 
@@ -300,6 +303,14 @@ def test_one_thread_defers_only_where_planning_is_lost_in_the_work(stage, monkey
     floor = defer_floor("arith", FLOAT, alone)
     assert floor > defer_floor("arith", FLOAT, stage.laptop)
     assert loss(stage, "arith", alone, floor) == pytest.approx(0.04, rel=0.05)
+
+
+def test_a_reduction_is_planned_only_where_it_gains(stage, monkeypatch):
+    monkeypatch.setattr(native, "missing", lambda: "there is no compiler")
+    alone = with_threads(stage.laptop, 1)
+    # Nothing will be fused with its result, and NumPy's call on the whole is the fastest there is.
+    assert defer_floor("reduce_minmax", FLOAT, alone) >= 1 << 32
+    assert defer_floor("arith", FLOAT, alone) < 1 << 32
 
 
 def test_no_chain_pays_where_nothing_is_compiled(stage, monkeypatch):
