@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy
 
-__all__ = ["not_installed", "numpy_redirected"]
+__all__ = ["is_redirecting", "not_installed", "numpy_redirected"]
 
 ROOT = __name__.partition(".")[0]
 
@@ -56,6 +56,11 @@ def numpy_redirected(own: Callable[[str], bool]) -> Iterator[None]:
         # Somebody may have wrapped the replacement meanwhile; then it stays, as a mere passage.
         if builtins.__import__ is replacement:
             builtins.__import__ = redirection.original
+
+
+def is_redirecting() -> bool:
+    """Return whether ``import numpy`` is answered by this package now."""
+    return getattr(builtins.__import__, "__globals__", None) is globals()
 
 
 def not_installed(file: str) -> bool:

@@ -294,7 +294,8 @@ def _note(function: str, name: str) -> str:
     given = f"`{name}` is a dispatcharr.ndarray" if name else "it was given a dispatcharr.ndarray"
     called = name or "x"
     remedies = [f"{called}.to_numpy()", f"numpy.asarray({called})"]
-    if "dispatcharr.face.redirect" in sys.modules:  # where numpy means this package
+    redirect = sys.modules.get("dispatcharr.face.redirect")
+    if redirect is not None and redirect.is_redirecting():  # numpy means this package
         del remedies[1]
     return (
         f"{function}: {given}, and NumPy's own arrays are wanted; pass {' or '.join(remedies)}, "
