@@ -307,3 +307,26 @@ def test_casts_of_what_is_assigned_err_as_the_modes_say(assign: Any, always: Non
         with np.errstate(invalid="call", call=lambda kind, flag: heard.append(kind)):
             assign(target, values)
         assert heard == ["invalid value"]
+
+
+def test_a_reduction_is_told_of_by_its_own_modes(script: Callable[..., str]) -> None:
+    """What it reduces may have been recorded under others."""
+    told = script(
+        """
+        import warnings
+        import numpy
+        import dispatcharr as np
+
+        warnings.showwarning = lambda message, *rest: print(message)
+        warnings.simplefilter("always", RuntimeWarning)
+        x, y = (np.array(numpy.ones(1 << 20)) for _ in range(2))
+        for first, then in (("warn", "ignore"), ("ignore", "warn")):
+            numpy.seterr(invalid=first)
+            waiting = x * y + numpy.inf
+            numpy.seterr(invalid=then)
+            print(then, waiting.std())
+        """
+    )
+    assert told.splitlines() == [
+        "ignore nan", "invalid value encountered in subtract", "warn nan",
+    ]  # fmt: skip
