@@ -12,6 +12,7 @@ static npy_intp trial_left[SLOTS][TYPES]; /* bytes to go by until the next one *
 /* Bytes from which on operations are planned in any case; 0 where their limit says it all. */
 static npy_intp firm_limits[SLOTS][TYPES];
 static PyObject *trial_hook = NULL;
+enum { APART = 8 }; /* operations of its size that follow a trial before the next one, at least */
 
 /* The bytes from which an operation is planned even where no sketch can be made of it. */
 static inline npy_intp
@@ -64,6 +65,10 @@ try_out(int slot, PyObject *x, npy_intp bytes, PyObject *function, PyObject *con
         else {
             told = -1;
         }
+    }
+    /* The operation itself comes next, as if for the first time: it is not to be tried again. */
+    if (trial_left[slot][type] < APART * bytes) {
+        trial_left[slot][type] = APART * bytes;
     }
     Py_XDECREF(given);
     Py_XDECREF(named);

@@ -100,7 +100,9 @@ def _try_alone(name: str, dtype: numpy.dtype[Any], nbytes: int, ways: tuple[_Way
             patience = _SLOWER * max(patience, 1.0)
         else:
             patience = min(2.0 * patience, max(patience, 1.0))
-        _patience[name, dtype.char] = patience
+    else:
+        patience = min(2.0 * patience, max(patience, 1.0))
+    _patience[name, dtype.char] = patience
     limits.try_later(name, dtype, patience)
     for kernel in wanting:
         _await(kernel, name, dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy
@@ -239,3 +239,27 @@ def test_an_interrupt_of_a_trial_reaches_the_program(monkeypatch: pytest.MonkeyP
     with pytest.raises(KeyboardInterrupt):
         np.sqrt(x)
     assert np.sqrt(x)[0] == 1.0
+
+
+def test_what_cannot_be_tried_now_is_served(script: Callable[..., str]) -> None:
+    """Where somebody listens nothing is tried, however large the operation and soon the next one."""
+    told = script(
+        """
+        import numpy
+        import dispatcharr as np
+        from dispatcharr.face import limits
+
+        dtype = numpy.dtype("f8")
+        x = np.array(numpy.ones(1 << 16))
+        for name in ("mean", "sqrt", "add", "positive"):
+            limits.limit_of(name, dtype)
+            limits.lower(name, dtype, 1 << 40)
+            limits._worth[name, "d"] = 1 << 15
+            limits.try_later(name, dtype, 1e-9)
+        with np.record_dispatch():
+            for _ in range(50):
+                found = float(x.mean()), float(np.sqrt(x)[3]), float((x + x)[3]), float((+x)[3])
+        print(found)
+        """
+    )
+    assert told.strip() == "(1.0, 1.0, 2.0, 1.0)"
