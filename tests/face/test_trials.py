@@ -242,7 +242,7 @@ def test_an_interrupt_of_a_trial_reaches_the_program(monkeypatch: pytest.MonkeyP
 
 
 def test_what_cannot_be_tried_now_is_served(script: Callable[..., str]) -> None:
-    """Where somebody listens nothing is tried, however large the operation and soon the next one."""
+    """Where somebody listens nothing is tried, however large the operation."""
     told = script(
         """
         import numpy
