@@ -45,6 +45,7 @@ FUNCTIONS: dict[str, frozenset[str] | None] = {
     "sparse.numba_backend._compressed.compressed": frozenset({"GCXS.__init__"}),
     "sparse.numba_backend._coo.core": frozenset({"as_coo"}),
     "torch.utils.data._utils.collate": frozenset({"collate", "collate_numpy_array_fn"}),
+    "xarray.core.variable": frozenset({"Variable._in_memory"}),
 }
 
 
@@ -68,6 +69,21 @@ def _data(array: Any) -> Any:
     return Leaving.data.__get__(array)
 
 
+def _typ(array: Any) -> str:
+    """Tell pandas, by the name that its own objects have, what it takes NumPy's arrays for.
+
+    To take them as masks it asks whether they are arrays of an extension. The function that looks
+    at a list for the levels of an index is compiled, and knows lists, NumPy's arrays and indexes.
+    """
+    asker: types.FrameType | None = sys._getframe(1)
+    while asker is not None and asker.f_globals.get("__name__") == "pandas.core.dtypes.generic":
+        asker = asker.f_back  # pandas' classes for the sake of isinstance ask in Python
+    if asker is not None and asker.f_code.co_qualname == "ensure_index":
+        if asker.f_globals.get("__name__") == "pandas.core.indexes.base":
+            return "index"
+    return "npy_extension"
+
+
 def _is_assigning(frame: types.FrameType | None) -> bool:
     import dis
 
@@ -79,4 +95,5 @@ def _is_assigning(frame: types.FrameType | None) -> bool:
 def install() -> None:
     """Have the class of arrays answer so."""
     array_class().data = property(_data, doc=Leaving.data.__doc__)
+    array_class()._typ = property(_typ)
     _fastpath.set_believed(frozenset(FUNCTIONS), _class_for_asker)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import inspect
 import sys
 import types
@@ -83,7 +84,7 @@ class elementwise:
     def _function(self) -> Function:
         from dispatcharr.kernels.custom import function_of
 
-        return function_of(self.function, _replaced)
+        return function_of(self.function, known_to_numba)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return the result for each element, or a tuple of such results."""
@@ -174,16 +175,16 @@ def _operand(name: str, value: Any) -> Any:
     return found
 
 
-def _replaced(value: Any) -> Any:
+def known_to_numba(value: Any) -> Any:
     """Return what numba knows in the place of ours: NumPy's modules, functions and arrays."""
     if isinstance(value, elementwise):
         return value.function
     if is_array(value):
         return unwrap(value)
-    name = getattr(value, "__name__", "")
     if isinstance(value, types.ModuleType):
-        if name.partition(".")[0] == "dispatcharr":
-            return importlib.import_module("numpy" + name.removeprefix("dispatcharr"))
+        top, dot, rest = value.__name__.partition(".")
+        if top == "dispatcharr" and importlib.util.find_spec("numpy" + dot + rest):
+            return importlib.import_module("numpy" + dot + rest)
         return value
     if isinstance(value, _fastpath.Function):
         return value._ufunc

@@ -64,8 +64,6 @@ class ndarray(Attributes, metaclass=ArrayMeta):
     __slots__ = ()
     __hash__ = None  # type: ignore[assignment]
     __module__ = "dispatcharr"
-    #: pandas asks this of foreign arrays before it takes them as masks.
-    _typ = "npy_extension"
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         if cls is not ndarray:  # subclasses are NumPy's, and ask by this name

@@ -3,15 +3,21 @@
 Loaded with numba. Functions see the array's own memory, as they do of NumPy's arrays, and what
 waits is computed before they run. What they return is NumPy's. Functions that were compiled for
 arrays of NumPy's before they are called find out by failing: then they ask whether it is ours.
+
+What such functions call by the name of our module, or from it, is NumPy's to numba, which has code
+of its own for that: it is shown NumPy's modules, functions and arrays where it looks up ours.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
 from dispatcharr.face.array import array_class, concrete
+from dispatcharr.face.elementwise import known_to_numba
 
 __all__ = ["Array", "register"]
 
@@ -37,9 +43,23 @@ def register() -> None:
     extending.unbox(Array)(_unboxed)
     # Where a release keeps these elsewhere, such functions refuse, as they did.
     with contextlib.suppress(ImportError, AttributeError):
+        reader = import_module("numba.core.interpreter").Interpreter
+        for look_up in ("get_global_value", "get_closure_value"):
+            setattr(reader, look_up, _looking_up(getattr(reader, look_up)))
+    with contextlib.suppress(ImportError, AttributeError):
         unboxers = import_module("numba.core.pythonapi")._unboxers.functions
         if unboxers.get(types.Array) is boxing.unbox_array:
             unboxers[types.Array] = _unboxed_if_ours
+
+
+def _looking_up(numbas: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Return numba's look-up of a name, of a function that it compiles, with NumPy's for ours."""
+
+    @functools.wraps(numbas)
+    def look_up(reader: Any, name: Any) -> Any:
+        return known_to_numba(numbas(reader, name))
+
+    return look_up
 
 
 def _typed(array: Any, context: Any) -> Any:

@@ -9,8 +9,8 @@ the bits of NumPy's, so that the program goes on with the same values.
 from __future__ import annotations
 
 import contextlib
-import math
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import numpy
@@ -20,13 +20,12 @@ from closeness import UNKNOWN, compare, compare_sums, level_after
 from dispatcharr.face import _fastpath
 from sides import Mismatch, Side, at_once, heard, in_turn, listen, low_limits
 from statements import Program, Statement
+from unsure import is_unsettled, is_unsure
 
 __all__ = ["Lockstep", "Mismatch", "Undecided", "listen", "run"]
 
 _Warned = tuple[str, str]
 _ENDS = frozenset({"overflow", "underflow"})
-#: What makes complex numbers in the text of a statement.
-_COMPLEX = ("'F'", "'D'", "1j", "complex")
 
 
 class Undecided(Exception):
@@ -66,7 +65,8 @@ class Lockstep:
         levels = self._levels_read(statement)
         if ".tobytes()" in statement.text and any(map(self._holds_objects, statement.reads)):
             raise Undecided  # their bytes are addresses
-        is_blurred = UNKNOWN in levels or self._is_unsure(statement)
+        read = self._arrays(statement.reads)
+        is_blurred = UNKNOWN in levels or is_unsure(statement, read)
         coarse = max(
             [_step(self.numpys.array(n)) for n in statement.reads if self.levels.get(n)],
             default=0.0,
@@ -78,9 +78,9 @@ class Lockstep:
         theirs = set(heard)
         heard.clear()
         found = self.ours.perform(code)
-        if "prod(" in statement.text:  # which products leave the range depends on the order, too
-            is_blurred = is_blurred or any(kind in _ENDS for _, kind in theirs.union(heard))
-        self._warned(set(heard), theirs, is_blurred)
+        if is_unsettled(statement, read, self._arrays((*statement.writes, *statement.targets))):
+            levels, is_blurred = [*levels, UNKNOWN], True
+        is_blurred = self._warned(statement, set(heard), theirs, is_blurred)
         if type(found) is not type(wanted):
             if is_blurred:
                 raise Undecided
@@ -108,19 +108,18 @@ class Lockstep:
             return [UNKNOWN]
         return [self.levels.get(name, 0) for name in statement.reads]
 
-    def _is_unsure(self, statement: Statement) -> bool:
-        """Return whether NumPy itself may answer, or warn, in one way or another."""
-        read = [array for array in map(self.numpys.array, statement.reads) if array is not None]
-        if statement.rule == "size" and any(map(_is_huge, read)):
-            return True  # it may depend on the order of a sum which numbers overflow
-        if any(w in statement.text for w in ("*", "multiply")) and any(map(_is_wild, read)):
-            return True  # NumPy's own loops differ: one element warns as (1, 1) and not as (1,)
-        # Where halves become complex, NumPy adds what happened to be in its buffer.
-        chars = {array.dtype.char for array in read}
-        is_half = "e" in chars or "'e'" in statement.text or "float16" in statement.text
-        return is_half and (bool(chars & {"F", "D"}) or any(w in statement.text for w in _COMPLEX))
+    def _arrays(self, names: Iterable[str]) -> list[Any]:
+        """Return those of NumPy's arrays and numbers that have these names."""
+        found = [self.numpys.space.get(name) for name in names]
+        made = [numpy.asarray(one) if isinstance(one, memoryview) else one for one in found]
+        return [one for one in made if isinstance(one, numpy.ndarray | numpy.generic)]
 
-    def _warned(self, mine: set[_Warned], theirs: set[_Warned], is_blurred: bool) -> None:
+    def _warned(
+        self, statement: Statement, mine: set[_Warned], theirs: set[_Warned], is_blurred: bool
+    ) -> bool:
+        """Compare what a statement warned of; return whether NumPy's own could be otherwise."""
+        if "prod(" in statement.text:  # which products leave the range depends on the order, too
+            is_blurred = is_blurred or any(kind in _ENDS for _, kind in mine | theirs)
         self.is_blurred = self.is_blurred or is_blurred
         bad = [kind for kind, _ in mine if kind == "VerificationWarning"]
         if bad:
@@ -129,6 +128,7 @@ class Lockstep:
         self.warned[1].update(theirs)
         if not self.waits and not is_blurred and mine != theirs:
             raise Mismatch("warnings", "a statement", f"{sorted(mine)} instead of {sorted(theirs)}")
+        return is_blurred
 
     def _holds_objects(self, name: str) -> bool:
         array = self.numpys.array(name)
@@ -252,26 +252,11 @@ class Lockstep:
                     raise Mismatch("memory", f"{name} and {other}", f"they {told} it")
 
 
-def _is_huge(array: Any) -> bool:
-    """Return whether squares or sums of the elements may overflow."""
-    if array is None or array.dtype.kind not in "fc":
-        return False
-    with numpy.errstate(all="ignore"):
-        size = numpy.abs(array)
-        most = math.sqrt(numpy.finfo(array.dtype).max) / 64
-        return bool(numpy.any((size > most) & numpy.isfinite(size)))
-
-
 def _step(array: Any) -> float:
     """Return the relative size of a unit in the last place, 0 where all is exact."""
     if getattr(getattr(array, "dtype", None), "kind", "") not in ("f", "c"):
         return 0.0
     return float(numpy.finfo(array.dtype).eps)
-
-
-def _is_wild(array: Any) -> bool:
-    """Return whether an array of complex numbers has parts that are not finite."""
-    return array.dtype.kind == "c" and not bool(numpy.isfinite(array).all())
 
 
 def _asks_owner(text: str) -> bool:

@@ -13,6 +13,7 @@ import pytest
 
 import dispatcharr as np
 import fuzz
+import unsure
 from closeness import UNKNOWN, compare, compare_sums, level_after
 from dispatcharr import engine, replay
 from dispatcharr.expr import build
@@ -95,6 +96,28 @@ def test_lost_warnings_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "warn", lambda kinds, errors: None)
     found = find(300, ({"defer": "never", "backend": "serial"},))[1]
     assert found.kind == "warnings"
+
+
+@pytest.mark.parametrize(
+    ("line", "is_open"),
+    [
+        ("s1 = [told(x * v2) for x in (v2, v3)]  #: same", True),  # complex products, out of sight
+        ("s1 = [told(x + v2) for x in (v2, v3) * 2]  #: same", False),
+        ("v1 = v2 * v3  #: product", False),  # in sight: its rule knows how far they may be off
+        ("v1 = m.arange(3) * 2  #: same", False),
+    ],
+)
+def test_what_numpy_answers_in_several_ways_is_not_compared(line: str, is_open: bool) -> None:
+    read = [numpy.ones(3, "F")]
+    assert unsure.is_unsettled(parse(line), read, []) == is_open
+
+
+def test_casts_are_open_only_of_what_is_out_of_range(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unsure, "_unsettled_dtypes", lambda: frozenset("I"))
+    cast, target = parse("v1[...] = v2  #: same v1"), [numpy.zeros(3, "I")]
+    for value, is_open in ((2.5, False), (-0.5, False), (numpy.nan, True), (1e10, True)):
+        assert unsure.is_unsettled(cast, [numpy.full(3, value)], target) == is_open
+    assert not unsure.is_unsettled(cast, [numpy.full(3, 1e30)], [numpy.zeros(3, "q")])
 
 
 def program(*lines: str, low: bool = False, **options: Any) -> Program:

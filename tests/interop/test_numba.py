@@ -62,12 +62,28 @@ def spread(x: Any) -> Any:
     return found
 
 
+def smoothing(a: Any) -> Any:
+    """Return a compiled function that finds the module, functions and an array outside itself."""
+    m = a.np
+    weights, square = a([0.25, 0.5, 0.25]), m.square
+
+    @nb.njit
+    def smooth(x: Any) -> Any:
+        found = m.zeros_like(x)
+        for i in range(1, x.size - 1):
+            found[i] = m.sum(x[i - 1 : i + 2] * weights) + square(m.pi)
+        return found + m.linalg.norm(x) * m.float32(0.5)
+
+    return smooth
+
+
 works("njit f(x): loop over x", lambda a: total(a.random(9)))
 works(
     "njit f(x2d), f(x.T), f(x[::2])",
     lambda a: [total(a.random(3, 4)), total(a.random(3, 4).T), total(a.random(9)[::2])],
 )
 numpys("njit f(x) returning arrays", lambda a: scaled(a.random(9)))
+numpys("njit f(x) calling np.sum, np.linalg.norm", lambda a: smoothing(a)(a.random(9)))
 works("njit f(x) writing to x", lambda a: [written(a([1.0, 2.0])), changed(a([1.0, 2.0]))])
 works(
     "njit f(x) of ints, bools, complex",

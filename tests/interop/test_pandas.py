@@ -46,6 +46,13 @@ works(
     "Index(x), MultiIndex.from_arrays",
     lambda a: [pd.Index(a([1, 2])), pd.MultiIndex.from_arrays([a([1, 2]), a([3, 4])]).tolist()],
 )
+works(
+    "Series(x, index=[y, z]), DataFrame(x2d, columns=[y, z])",
+    lambda a: [
+        pd.Series(a.random(2), index=[a([1, 2]), a(["a", "b"])]),
+        pd.DataFrame(a.random(3, 2), columns=[a([1, 2]), a(["a", "b"])]),
+    ],
+)
 works("Index(x).get_indexer(y)", lambda a: pd.Index(a([3, 1])).get_indexer(a([1, 5])).tolist())
 works(
     "DatetimeIndex(x), to_datetime(x)",

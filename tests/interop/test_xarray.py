@@ -196,6 +196,7 @@ numpys(
     "d.values, d.to_numpy(), numpy.asarray(d)",
     lambda a: [table(a).values, table(a).to_numpy(), numpy.asarray(table(a))],
 )
+works("repr(Dataset of d)", lambda a: repr(xr.Dataset({"one": table(a), "two": table(a, 1)})))
 works("d.to_dict(), d[1, 2].item()", lambda a: [table(a).to_dict()["data"], table(a)[1, 2].item()])
 ours(
     "d.copy(deep=True), pickle of d",
