@@ -83,7 +83,7 @@ works(
     lambda a: [total(a.random(3, 4)), total(a.random(3, 4).T), total(a.random(9)[::2])],
 )
 numpys("njit f(x) returning arrays", lambda a: scaled(a.random(9)))
-numpys("njit f(x) calling np.sum, np.linalg.norm", lambda a: smoothing(a)(a.random(9)))
+numpys("njit f(x) with np.sum, np.linalg.norm", lambda a: smoothing(a)(a.random(9)))
 works("njit f(x) writing to x", lambda a: [written(a([1.0, 2.0])), changed(a([1.0, 2.0]))])
 works(
     "njit f(x) of ints, bools, complex",
