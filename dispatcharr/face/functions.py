@@ -266,9 +266,10 @@ def where(condition: Any, /, *args: Any) -> Any:
     if isinstance(condition, (int, float, complex)):
         condition = bool(condition)
     if len(args) == 2 and all(_understood(a) for a in (condition, *args)):
-        if _is_foreseen(operand(condition), *[operand(a) for a in args]):
+        given = tuple([operand(value) for value in (condition, *args)])
+        if _is_foreseen(*given):
             reason = "its condition is easy to foresee, and nothing is there to fuse it with"
-            return fallback.call("where", numpy.where, (condition, *args), {}, reason)
+            return fallback.left_to_numpy("where", reason, numpy.where, given, {})
         return apply(BY_NAME["where"], (condition, *args), numpy.where)
     return fallback.call("where", numpy.where, (condition, *args), {})
 
