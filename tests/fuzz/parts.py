@@ -59,6 +59,8 @@ class Parts:
 
     def __init__(self, seed: int, options: Iterable[dict[str, Any]], heard: bool | None) -> None:
         self.random = chosen = random.Random(seed)
+        #: The shapes that names and what they were given with broadcast to, in this statement.
+        self.mated: dict[str, tuple[int, ...]] = {}
         if options is OPTIONS and seed % RARELY == 0:
             options = ({"defer": "always", "engine": "compiled"},)
         is_long = options is OPTIONS and seed % RARELY == RARELY // 2
@@ -117,8 +119,12 @@ class Parts:
         return self.random.choice(found) if found else None
 
     def mate(self, name: str, exact: bool = True) -> str | None:
-        """Return an array that broadcasts with ``name``, seldom one that does not."""
-        shape = self.value(name).shape
+        """Return an array that broadcasts with ``name``, seldom one that does not.
+
+        It does with the others that this statement's ``name`` was given, too: of three shapes every
+        two may be small together, and all three may fill the memory.
+        """
+        shape = self.mated.get(name, self.value(name).shape)
         found = [
             n
             for n in self.arrays()
@@ -126,7 +132,12 @@ class Parts:
         ]
         if self.random.random() < 0.03:
             found = [n for n in self.arrays() if self.value(n).size <= 100] or found
-        return self.random.choice(found) if found else None
+        if not found:
+            return None
+        chosen = self.random.choice(found)
+        if fits(shape, self.value(chosen).shape):
+            self.mated[name] = numpy.broadcast_shapes(shape, self.value(chosen).shape)
+        return chosen
 
     def target(self) -> str:
         used = self.arrays()

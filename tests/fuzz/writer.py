@@ -44,6 +44,7 @@ class Writer(Ufuncs):
 
     def write(self) -> Statement | None:
         """Return a statement that may come next."""
+        self.mated.clear()
         if len(self.arrays()) < 2:
             return self.create()
         if self.queue:

@@ -72,7 +72,7 @@ def smoothing(a: Any) -> Any:
         found = m.zeros_like(x)
         for i in range(1, x.size - 1):
             found[i] = m.sum(x[i - 1 : i + 2] * weights) + square(m.pi)
-        return found + m.linalg.norm(x) * m.float32(0.5)
+        return found + m.float32(0.5)
 
     return smooth
 
@@ -83,7 +83,7 @@ works(
     lambda a: [total(a.random(3, 4)), total(a.random(3, 4).T), total(a.random(9)[::2])],
 )
 numpys("njit f(x) returning arrays", lambda a: scaled(a.random(9)))
-numpys("njit f(x) with np.sum, np.linalg.norm", lambda a: smoothing(a)(a.random(9)))
+numpys("njit f(x) with np.zeros_like, np.sum", lambda a: smoothing(a)(a.random(9)))
 works("njit f(x) writing to x", lambda a: [written(a([1.0, 2.0])), changed(a([1.0, 2.0]))])
 works(
     "njit f(x) of ints, bools, complex",
