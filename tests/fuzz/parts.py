@@ -136,7 +136,8 @@ class Parts:
             return None
         chosen = self.random.choice(found)
         if fits(shape, self.value(chosen).shape):
-            self.mated[name] = numpy.broadcast_shapes(shape, self.value(chosen).shape)
+            joined = numpy.broadcast_shapes(shape, self.value(chosen).shape)
+            self.mated[name] = self.mated[chosen] = joined
         return chosen
 
     def target(self) -> str:

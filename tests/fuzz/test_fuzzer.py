@@ -239,3 +239,14 @@ def test_errors_travel_from_operands_to_results() -> None:
     assert level_after("size", [0], value) == UNKNOWN
     assert level_after("size", [0], numpy.array([3])) == 0
     assert level_after("zeros", [0], numpy.array([0.0])) == 1
+
+
+def test_what_is_written_is_small_though_three_arrays_meet() -> None:
+    writer = Writer(1, ({},))
+    for text in ("v0 = m.ones((1, 1))", "v1 = m.ones((50000, 1))", "v2 = m.ones(50000)"):
+        writer.both.step(Statement(text))
+    for _ in range(300):
+        writer.mated.clear()
+        text, _rule = writer.expression("v0")
+        assert not {"v1", "v2"} <= {*Statement(text).names}
+    writer.both.close()
