@@ -245,8 +245,8 @@ def test_what_is_written_is_small_though_three_arrays_meet() -> None:
     writer = Writer(1, ({},))
     for text in ("v0 = m.ones((1, 1))", "v1 = m.ones((50000, 1))", "v2 = m.ones(50000)"):
         writer.both.step(Statement(text))
-    for _ in range(300):
+    for name in ("v0", "v1", "v2") * 100:
         writer.mated.clear()
-        text, _rule = writer.expression("v0")
+        text, _rule = writer.expression(name)
         assert not {"v1", "v2"} <= {*Statement(text).names}
     writer.both.close()
