@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
-import importlib.util
 import inspect
 import sys
 import types
@@ -183,8 +183,9 @@ def known_to_numba(value: Any) -> Any:
         return unwrap(value)
     if isinstance(value, types.ModuleType):
         top, dot, rest = value.__name__.partition(".")
-        if top == "dispatcharr" and importlib.util.find_spec("numpy" + dot + rest):
-            return importlib.import_module("numpy" + dot + rest)
+        if top == "dispatcharr":
+            with contextlib.suppress(ModuleNotFoundError):  # what NumPy has none of stays ours
+                return importlib.import_module("numpy" + dot + rest)
         return value
     if isinstance(value, _fastpath.Function):
         return value._ufunc

@@ -15,6 +15,7 @@ pytest.importorskip("numba")
 
 import dispatcharr as np
 from dispatcharr.kernels import native
+from dispatcharr.ops import masks
 
 Waits = Callable[[Any], bool]
 Script = Callable[..., str]
@@ -305,6 +306,14 @@ def test_a_name_of_numpys_is_not_taken_for_numpys() -> None:
 
     x = numpy.arange(float(LARGE))
     numpy.testing.assert_array_equal(arange(np.array(x)) + np.array(x), x + 0.5 + x)
+
+
+def test_modules_that_numpy_has_none_of_stay_themselves() -> None:
+    # Beside elementwise functions those see them that numba compiles for others.
+    assert np.elementwise(lambda x: x * masks.BRANCHES)(np.array([64.0]))[0] == 64 * masks.BRANCHES
+    numba = pytest.importorskip("numba")
+    typed = numba.njit(lambda x: np.maximum(x, masks.BRANCHES))
+    assert typed(0.0) == masks.BRANCHES
 
 
 def test_threads_may_type_and_run_at_once() -> None:

@@ -69,7 +69,7 @@ def _has_complex(text: str, read: Sequence[Any]) -> bool:
     return any(a.dtype.kind == "c" for a in read) or any(w in text for w in _COMPLEX)
 
 
-def is_loop(text: str) -> bool:
+def _is_loop(text: str) -> bool:
     """Return whether a statement goes round, and what it makes meanwhile is not seen."""
     return " for " in text or text.startswith("for ")
 
@@ -77,7 +77,7 @@ def is_loop(text: str) -> bool:
 @functools.cache
 def _hides_products(text: str) -> bool:
     """Return whether a loop multiplies, and not only how often it goes round."""
-    if not is_loop(text):
+    if not _is_loop(text):
         return False
     if _ROUNDED.search(text):
         return True
@@ -100,7 +100,7 @@ def _may_cast_wildly(statement: Statement, read: Sequence[Any], written: Sequenc
         return True
     # What is made on the way is not seen.
     is_float = any(a.dtype.kind in "fc" for a in read) or bool(_FLOATS.search(text))
-    return is_float and (bool(_LIMITLESS.search(text)) or is_loop(text))
+    return is_float and (bool(_LIMITLESS.search(text)) or _is_loop(text))
 
 
 def _is_out_of_range(array: Any) -> bool:
@@ -114,7 +114,7 @@ def _is_out_of_range(array: Any) -> bool:
 
 def _is_huge(array: Any) -> bool:
     """Return whether squares or sums of the elements may overflow."""
-    if array is None or array.dtype.kind not in "fc":
+    if array.dtype.kind not in "fc":
         return False
     with numpy.errstate(all="ignore"):
         size = numpy.abs(array)
