@@ -100,10 +100,6 @@ def reduce(
     """
     request = replace(request, errors=errors)
     outs = (out, *more)
-    if isinstance(value, Node) and value.value is None and errors is not None:
-        # A kernel does not tell whose error it met.
-        if _modes_of(value) not in (None, errors):
-            evaluate([value])
     if isinstance(value, Node) and value.value is not None:
         value = value.value
     if isinstance(value, Node):
@@ -111,18 +107,6 @@ def reduce(
     else:
         run = _perform([], request, outs, {}, keep, value)
     return run.origins[-1]
-
-
-def _modes_of(node: Node) -> tuple[str, ...] | None:
-    """Return the error modes of what a node would be fused with."""
-    found: tuple[str, ...] | None = node.errors
-    while found is None:
-        above = [one for one in node.operands if type(one) is Node and one.value is None]
-        if not above:
-            return None
-        node = above[0]
-        found = node.errors
-    return found
 
 
 def store(node: Node, target: numpy.ndarray) -> None:

@@ -8,7 +8,7 @@ ends, and its result is stored, for one of these reasons:
 ============  ==========================================================================
 asked         its value was asked for, or is shown by a live array
 shape         its consumer iterates over a larger space
-errors        its consumer was recorded under other error modes
+errors        its consumer, be it a reduction, was recorded under other error modes
 length        the program would outgrow :data:`LONGEST_PROGRAM` instructions
 fusion off    ``dispatch_options(fusion=False)`` is in force
 reduction     its values are consumed by a reduction and not stored
@@ -173,6 +173,8 @@ class _Planner:
         for node, refs in zip(self.graph.nodes, self.graph.refs, strict=True):
             above = [found[j] for source, j in refs if source == "node"]
             found.append(node.errors or (above[0] if above else usual))
+        if self.request is not None and self.request.masked and self.request.errors is not None:
+            found[-1] = self.request.errors  # the pair is a part of its reduction
         return found
 
     def plan(self) -> Plan:
@@ -214,12 +216,26 @@ class _Planner:
         return self._reduced_last(groups)
 
     def _reduced_last(self, groups: list[list[int]]) -> list[list[int]]:
-        """Put the region of the reduced node (the last one) at the end."""
+        """Put the region of the reduced node (the last one) at the end.
+
+        A kernel does not tell whose error it met: a reduction under other error modes than what it
+        consumes is a region of its own, the empty one, that reads the node.
+        """
         if self.request is None or not groups:
             return groups
         last = len(self.graph.nodes) - 1
         home = next(group for group in groups if last in group)
-        return [group for group in groups if group is not home] + [home]
+        others = [group for group in groups if group is not home]
+        if self.request.errors is None or self.request.errors == self._modes_of(home):
+            return [*others, home]
+        self.borders.setdefault(last, "errors")
+        self.kept[last] = True
+        return [*others, home, []]
+
+    def _modes_of(self, group: list[int]) -> tuple[str, ...] | None:
+        """Return the error modes of a region without its reduction, the latter's if it has none."""
+        found = next((n.errors for i in group if (n := self.graph.nodes[i]).errors is not None), None)
+        return self.request.errors if found is None and self.request is not None else found
 
     def _border(self, producer: int, consumer: int) -> None:
         mine, theirs = self.graph.nodes[producer], self.graph.nodes[consumer]
@@ -245,14 +261,15 @@ class _Planner:
                 if (ref[0] == "leaf" or ref[1] not in inside) and ref not in sources:
                     sources[ref] = len(sources)
         if not group:
-            sources[("leaf", 0)] = 0
+            sources[("node", len(nodes) - 1) if nodes else ("leaf", 0)] = 0
         registers = {("node", i): len(sources) + k for k, i in enumerate(group)}
         registers.update(sources)
         outputs = tuple(i for i in group if self.kept[i] and nodes[i].row.nout == 1)
-        if not group:
+        if not nodes:
             shape, order = self.graph.hosts[0].shape, order_of(self.graph.hosts[0])
         else:
-            shape, order = nodes[group[-1]].shape, nodes[group[-1]].order
+            top = nodes[group[-1] if group else -1]
+            shape, order = top.shape, top.order
         geometry = _Geometry(self, shape, order, list(sources), outputs, request)
         program = tuple(
             Instruction(

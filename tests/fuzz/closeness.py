@@ -146,3 +146,12 @@ def magnitudes(values: Any) -> Any:
         if numpy.asarray(values).dtype.kind == "c":
             size = size + numpy.abs(numpy.asarray(values).imag)
     return numpy.where(numpy.isfinite(size), size, 0)
+
+
+def steady(values: Any, start: float) -> bool:
+    """Return whether no order of multiplying few ``values`` and ``start`` overflows or vanishes."""
+    values = numpy.asarray(values)
+    info = numpy.finfo(values.dtype if values.dtype.kind in "fc" else float)
+    with numpy.errstate(divide="ignore"):
+        doublings = numpy.abs(numpy.log2(magnitudes(values))).sum() + numpy.log2(start)
+    return bool(values.size < 100 and doublings < int(info.maxexp) - 2)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy
 
 import dispatcharr
-from closeness import magnitudes
+from closeness import magnitudes, steady
 from dispatcharr.face import _fastpath, limits, together
 from dispatcharr.ops.table import ELEMENTWISE
 from given import given
@@ -183,6 +183,7 @@ class Side:
         self.space: dict[str, Any] = {
             "m": module, "numpy": numpy, "given": given, "together": together, "choose": choose,
             "note": note, "log": Log(), "pickle": pickle, "copy": copy, "magnitudes": magnitudes,
+            "steady": steady,
             "told": told, "packed": packed, "addressed": addressed,
             "user": functools.partial(user, module=module),
         }  # fmt: skip

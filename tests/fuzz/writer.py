@@ -212,11 +212,8 @@ class Writer(Ufuncs):
                 most = f"m.max(magnitudes({operand}))"
                 scale = f"8 * magnitudes({call}) + {most} + {most} ** 2 * 1e-6"
             else:
-                # Products overflow or vanish on the way in one order and not in another.
-                scale = (
-                    f"magnitudes({call}) if 1e-3 < m.min(magnitudes({operand})) and "
-                    f"m.max(magnitudes({operand})) < 1e3 and {name}.size < 30 else numpy.inf"
-                )
+                start = 1e30 if "1e30" in call else 10
+                scale = f"magnitudes({call}) if steady({operand}, {start}) else numpy.inf"
         return self.bind(call, rule, scale)
 
     def fold_arguments(self, row: Reduction, name: str) -> list[str]:

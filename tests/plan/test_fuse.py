@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -110,6 +111,29 @@ def test_error_modes_part_kernels_but_not_operations_that_cannot_err(kernels: li
     del y
     np.evaluate(z)
     assert [region.border for region in regions(kernels)] == ["errors", "asked"]
+
+
+def test_a_reduction_under_other_error_modes_is_a_kernel_of_its_own(kernels: list[Any]) -> None:
+    a, b = line(), line()
+    y = a / b
+    with np.errstate(all="ignore"):
+        y.sum()
+    stored, reduced = regions(kernels)
+    assert stored.border == "errors" and stored.outputs and stored.reducing is None
+    assert not reduced.program and reduced.reducing is not None
+
+
+def test_what_cannot_err_takes_the_modes_of_what_it_is_fused_with(kernels: list[Any]) -> None:
+    a, b = line() * 1e200, line() - 1
+    np.evaluate(a, b)
+    for modes, heard in (("warn", ["overflow encountered in reduce"]), ("ignore", [])):
+        with np.errstate(all="ignore"):
+            quotient = a / b
+        chosen = np.where(a > b, abs(a), quotient)
+        with warnings.catch_warnings(record=True) as caught, np.errstate(all=modes):
+            warnings.simplefilter("always")
+            assert np.prod(chosen) == numpy.inf
+        assert [str(one.message) for one in caught] == heard
 
 
 def test_without_fusion_every_operation_is_a_kernel(kernels: list[Any]) -> None:
