@@ -226,16 +226,17 @@ class _Planner:
         last = len(self.graph.nodes) - 1
         home = next(group for group in groups if last in group)
         others = [group for group in groups if group is not home]
-        if self.request.errors is None or self.request.errors == self._modes_of(home):
+        if self.request.errors is None or self.request.errors == self._modes_of(home, self.request):
             return [*others, home]
         self.borders.setdefault(last, "errors")
         self.kept[last] = True
         return [*others, home, []]
 
-    def _modes_of(self, group: list[int]) -> tuple[str, ...] | None:
-        """Return the error modes of a region without its reduction, the latter's if it has none."""
-        found = next((n.errors for i in group if (n := self.graph.nodes[i]).errors is not None), None)
-        return self.request.errors if found is None and self.request is not None else found
+    def _modes_of(self, group: list[int], request: ReduceRequest | None) -> tuple[str, ...] | None:
+        """Return the error modes of a region, its reduction's where nothing else can err."""
+        found = [self.graph.nodes[i].errors for i in group]
+        last = None if request is None else request.errors
+        return next((modes for modes in (*found, last) if modes is not None), None)
 
     def _border(self, producer: int, consumer: int) -> None:
         mine, theirs = self.graph.nodes[producer], self.graph.nodes[consumer]
@@ -282,10 +283,7 @@ class _Planner:
             for i in (group[:-1] if request is not None and request.masked else group)
         )
         reducings = geometry.reducings(request, self._reduced(request, registers))
-        errors = next((nodes[i].errors for i in group if nodes[i].errors is not None), None)
-        if errors is None and request is not None:
-            errors = request.errors
-        modes = zip(ERROR_KINDS, errors or (), strict=False)
+        modes = zip(ERROR_KINDS, self._modes_of(group, request) or (), strict=False)
         warns = frozenset([kind for kind, mode in modes if mode == "warn"])
         region = Region(
             geometry.shape,
