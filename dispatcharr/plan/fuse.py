@@ -22,66 +22,21 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy
-
 from dispatcharr._forks import shared
-from dispatcharr.expr.nodes import Node
-from dispatcharr.expr.order import order_of, strides_in_order
-from dispatcharr.ops.row import Reduction
-from dispatcharr.plan.collapse import collapse, standing_still
-from dispatcharr.plan.graph import Graph, frozen
-from dispatcharr.plan.region import ERROR_KINDS, Instruction, Layout, Reducing, Region
+from dispatcharr.expr.order import order_of
+from dispatcharr.plan.geometry import Geometry
+from dispatcharr.plan.graph import Graph
+from dispatcharr.plan.region import ERROR_KINDS, Instruction, Region
+from dispatcharr.plan.request import ReduceRequest
 from dispatcharr.plan.work import Work, count_work
 
 __all__ = ["LONGEST_PROGRAM", "Plan", "ReduceRequest", "Step", "plan"]
 
 LONGEST_PROGRAM = 64
 _CACHED_PLANS = 512
-
-
-@dataclass(frozen=True, slots=True)
-class ReduceRequest:
-    """A reduction of the first wanted value, as the face understood it.
-
-    Attributes
-    ----------
-    row : Reduction
-        What is computed.
-    axes : tuple of int
-        Reduced axes of that value.
-    state_dtype : numpy.dtype or None
-        What is accumulated in, where the row can be told.
-    dtype : numpy.dtype
-        The result's.
-    params : tuple of (str, object)
-        What the row's ``finish`` is told.
-    masked : bool
-        Whether that value is a pair (``CHOSEN``) of what is reduced and a mask of what counts.
-    errors : tuple of str or None
-        Error modes of the reduction itself, where nothing that it reads has its own.
-    others : tuple of ReduceRequest
-        Further reductions of that value along the same axes, made in the same pass.
-    """
-
-    row: Reduction
-    axes: tuple[int, ...]
-    state_dtype: numpy.dtype[Any] | None
-    dtype: numpy.dtype[Any]
-    params: tuple[tuple[str, Any], ...]
-    masked: bool = False
-    errors: tuple[str, ...] | None = None
-    others: tuple[ReduceRequest, ...] = ()
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """What plans are cached under: a NaN among the parameters equals itself."""
-        params = [(name, *frozen((value,))) for name, value in self.params]
-        how = self.state_dtype, self.dtype, self.masked, self.errors, tuple(params)
-        return self.row, self.axes, *how, *[one.key for one in self.others]
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +226,7 @@ class _Planner:
         else:
             top = nodes[group[-1] if group else -1]
             shape, order = top.shape, top.order
-        geometry = _Geometry(self, shape, order, list(sources), outputs, request)
+        geometry = Geometry(self.graph, self.outs, shape, order, list(sources), outputs, request)
         program = tuple(
             Instruction(
                 nodes[i].row,
@@ -315,101 +270,3 @@ class _Planner:
             return "reduction"
         found = [self.borders[i] for i in outputs if i in self.borders]
         return found[0] if found else "asked"
-
-
-class _Geometry:
-    """The iteration space of a step: axes in memory order, collapsed."""
-
-    def __init__(
-        self,
-        planner: _Planner,
-        shape: tuple[int, ...],
-        order: tuple[int, ...] | None,
-        sources: list[tuple[str, int]],
-        outputs: tuple[int, ...],
-        request: ReduceRequest | None,
-    ) -> None:
-        if request is not None and request.row.ordered and len(request.axes) == len(shape):
-            order = None  # places are counted over all axes, as if in C order
-        self.order = tuple(range(len(shape))) if order is None else order
-        graph = planner.graph
-        described: list[tuple[numpy.dtype[Any], tuple[int, ...], tuple[int, ...]]] = []
-        for source, i in sources:
-            if source == "leaf":
-                host = graph.hosts[i]
-                described.append((host.dtype, host.shape, host.strides))
-            else:
-                described.append(_fresh(graph.nodes[i]))
-        for i in outputs:
-            given = planner.outs.get(i)
-            made = _fresh(graph.nodes[i])
-            described.append(made if given is None else (made[0], *given))
-        space = tuple(shape[axis] for axis in self.order)
-        spread = [self._spread(own, strides, shape) for _, own, strides in described]
-        reduced = [request is not None and axis in request.axes for axis in self.order]
-        live = [s for s, (_, own, _) in zip(spread, described, strict=True) if own != ()]
-        still = standing_still(self.order, [(own, strides) for _, own, strides in described])
-        self.groups = collapse(space, live, list(zip(reduced, still, strict=True)))
-        self.reduced = [any(reduced[axis] for axis in group) for group in self.groups]
-        self.shape = tuple(_product(space, group) for group in self.groups)
-        layouts = [
-            self._layout(dtype, own, s, space, shape)
-            for (dtype, own, _), s in zip(described, spread, strict=True)
-        ]
-        self.inputs = tuple(layouts[: len(sources)])
-        self.outputs = tuple(layouts[len(sources) :])
-
-    def _spread(
-        self, own: tuple[int, ...], strides: tuple[int, ...], shape: tuple[int, ...]
-    ) -> tuple[int, ...]:
-        lead = len(shape) - len(own)
-        full = (0,) * lead + tuple(
-            0 if extent == 1 else stride for extent, stride in zip(own, strides, strict=True)
-        )
-        return tuple(full[axis] for axis in self.order)
-
-    def _layout(
-        self,
-        dtype: numpy.dtype[Any],
-        own: tuple[int, ...],
-        strides: tuple[int, ...],
-        space: tuple[int, ...],
-        shape: tuple[int, ...],
-    ) -> Layout:
-        if own == ():
-            return Layout(dtype, None, (), True)
-        lead = len(shape) - len(own)
-        axes = tuple(axis - lead for axis in self.order if axis >= lead)
-        seen = tuple(1 if axis < lead else own[axis - lead] for axis in self.order)
-        collapsed = tuple(_product(seen, group) for group in self.groups)
-        contiguous = collapsed == self.shape and all(
-            stride == dtype.itemsize * _product(space, range(i + 1, len(space)))
-            for i, stride in enumerate(strides)
-            if space[i] != 1
-        )
-        plain = axes == tuple(range(len(own)))
-        return Layout(dtype, None if plain else axes, collapsed, contiguous)
-
-    def reducings(
-        self, request: ReduceRequest | None, registers: tuple[int, ...]
-    ) -> tuple[Reducing, ...]:
-        axes = tuple(i for i, is_reduced in enumerate(self.reduced) if is_reduced)
-        count = _product(self.shape, axes)
-        kept = tuple(1 if i in axes else extent for i, extent in enumerate(self.shape))
-        return tuple(
-            Reducing(one.row, registers[0], axes, count, one.state_dtype, one.dtype, kept,
-                     one.params, registers[1] if one.masked else None)
-            for one in ((request, *request.others) if request else ())
-        )  # fmt: skip
-
-
-def _fresh(node: Node) -> tuple[numpy.dtype[Any], tuple[int, ...], tuple[int, ...]]:
-    strides = strides_in_order(node.shape, node.dtype.itemsize, node.order)
-    return node.dtype, node.shape, strides
-
-
-def _product(extents: Sequence[int], which: Any) -> int:
-    n = 1
-    for i in which:
-        n *= extents[i]
-    return n

@@ -306,35 +306,6 @@ def test_what_numpy_would_warn_of_is_left_to_it(name: str, kernels: list[Any]) -
             assert ("FallbackRecord" in names(kernels)) == bool(wanted)
 
 
-@pytest.mark.parametrize("fusion", [True, False])
-@pytest.mark.parametrize("named", [True, False])
-@rows(WITH_WHERE)
-def test_values_and_masks_may_have_other_error_modes_than_what_reduces_them(
-    row: Reduction, named: bool, fusion: bool, kernels: list[Any]
-) -> None:
-    def run(m: Any, of_value: str, of_mask: str, of_reduction: str) -> tuple[Any, Any]:
-        with warnings.catch_warnings(record=True) as caught, numpy.errstate(all="ignore"):
-            warnings.simplefilter("always")
-            a, b = m.array(numbers()), m.array(numbers()[::-1].copy())
-            with numpy.errstate(all=of_value):  # type: ignore[arg-type]
-                value = a / (b - b)
-            with numpy.errstate(all=of_mask):  # type: ignore[arg-type]
-                mask = a / (a - a) > b
-            shown = (value, mask) if named else None
-            with numpy.errstate(all=of_reduction):  # type: ignore[arg-type]
-                given = asked(row, axis=0, where=mask)
-                result = getattr(m, row.name)(value, **given)
-            del shown
-        return result, {str(one.message) for one in caught}
-
-    for modes in itertools.product(("warn", "ignore"), repeat=3):
-        wanted, told = run(numpy, *modes)
-        with np.dispatch_options(fusion=fusion, defer="always"):
-            got, heard_of = run(np, *modes)
-        near(got, wanted)
-        assert heard_of == told, modes
-
-
 def test_masks_that_numpy_refuses_or_converts(same_outcome: Any, kernels: list[Any]) -> None:
     values, mask = numbers(), mask_of()
     for where in (mask.astype(int), mask.tolist(), numpy.ones(7, bool), mask[None], False, "text",
