@@ -212,6 +212,7 @@ class Writer(Ufuncs):
                 most = f"m.max(magnitudes({operand}))"
                 scale = f"8 * magnitudes({call}) + {most} + {most} ** 2 * 1e-6"
             else:
+                # Products overflow or vanish on the way in one order and not in another.
                 start = 1e30 if "1e30" in call else 10
                 scale = f"magnitudes({call}) if steady({operand}, {start}) else numpy.inf"
         return self.bind(call, rule, scale)
